@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who listens: the parsers with plain values, and the whole against sockets of our own."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from ansible_collections.sluice.ftp.plugins.modules.listeners_info import (
+    listeners,
+    parse_address,
+    parse_table,
+    parse_unit,
+)
+
+TABLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:0015 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242
+   1: 0100007F:9C40 0100007F:0015 01 00000000:00000000 00:00000000 00000000     0        0 4243
+"""
+
+
+def test_only_listening_sockets_of_a_table() -> None:
+    assert parse_table(TABLE) == [("127.0.0.1", 21, "4242")]
+
+
+def test_addresses_of_both_families() -> None:
+    assert parse_address("0100000A") == "10.0.0.1"
+    assert parse_address("B80D0120000000000000000001000000") == "2001:db8::1"
+
+
+def test_unit_in_both_versions_of_cgroups() -> None:
+    assert parse_unit("0::/system.slice/vsftpd.service\n") == "vsftpd.service"
+    hybrid = "2:cpu:/\n1:name=systemd:/system.slice/system-x.slice/x@1.service/sub\n0::/\n"
+    assert parse_unit(hybrid) == "x@1.service"
+    assert parse_unit("0::/\n") == ""
+
+
+def test_a_socket_of_ours_is_named_with_its_process() -> None:
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as sock:
+            sock.bind((address, 0))
+            sock.listen()
+            port = sock.getsockname()[1]
+            mine = [entry for entry in listeners() if entry["port"] == port]
+            assert [(entry["address"], entry["pid"]) for entry in mine] == [(address, os.getpid())]
+            assert mine[0]["process"]
+        assert not [entry for entry in listeners() if entry["port"] == port]
