@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The description (`sluice_topology`, `sluice_mode`, `sluice_ports`) read into a `Path`, or refused.
+
+Every mistake is a `DescriptionError` that names the place, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import Any
+
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
+    ACTIVE,
+    CLIENTS,
+    CONTROL_PORT,
+    DEFAULT_PORTS,
+    PASSIVE,
+    SERVERS,
+    UNPRIVILEGED,
+    Address,
+    Clients,
+    Hop,
+    Host,
+    Network,
+    Path,
+    Ports,
+    Servers,
+    Side,
+    SideAddress,
+    SidePorts,
+)
+from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
+    DescriptionError,
+    address,
+    listed,
+    mapping,
+    networks,
+    port,
+    port_range,
+    sequence,
+    shown,
+    wrong,
+)
+
+__all__ = ["DescriptionError", "host_on_path", "read_path"]
+
+TOPOLOGY = "sluice_topology"
+SIDES = ("client_side", "server_side")
+MODES = {ACTIVE: frozenset({ACTIVE}), PASSIVE: frozenset({PASSIVE}), "both": frozenset({ACTIVE, PASSIVE})}
+HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds 128 characters
+# Inventory names also stand in TOML and in file names, so nothing that needs escaping.
+HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+MOST_CONTROL_PORTS = 8  # more would not fit the comment of their rule
+FTP_DATA_PORT = 20  # RFC 959 section 8: the one privileged port that active data may be opened from
+
+
+def read_path(topology: object, mode: object = "both", ports: object = None) -> Path:
+    """The path that the three variables describe (`ports` None: the defaults); raises DescriptionError."""
+    defaults = _ports("sluice_ports", {} if ports is None else ports, DEFAULT_PORTS)
+    found = mapping(TOPOLOGY, topology, ["clients", "hops", "servers"])
+    clients = _clients(found["clients"])
+    hops = _hops(found["hops"], defaults)
+    servers = _servers(found["servers"], hops[-1])
+    names = [CLIENTS, *(hop.name for hop in hops), SERVERS]
+    legs = [f"{near}-{far}" for near, far in pairwise(names)]
+    positions = {host.name: i for i, hop in enumerate(hops) for host in hop.hosts}
+    path = Path(
+        clients,
+        hops,
+        servers,
+        _modes(mode, legs),
+        positions,
+    )
+    _check_families(path)
+    return path
+
+
+def host_on_path(path: Path, name: object) -> Host:
+    """The host with that inventory name; raises DescriptionError that names those which stand on the path."""
+    if not isinstance(name, str) or name not in path.positions:
+        wrong(f"{TOPOLOGY}.hops", f"no host {shown(name)}", f"one of {listed(list(path.positions))}")
+    return path.host(str(name))
+
+
+def _clients(value: object) -> Clients:
+    place = f"{TOPOLOGY}.clients"
+    found = mapping(place, value, ["networks"], ["ports"])
+    return Clients(
+        networks(f"{place}.networks", found["networks"]),
+        port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
+    )
+
+
+def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
+    place = f"{TOPOLOGY}.hops"
+    entries = sequence(place, value, "hops")
+    hops: list[Hop] = []
+    names: set[str] = {CLIENTS, SERVERS}
+    hosts: dict[str, str] = {}
+    addresses: dict[Address, str] = {}
+    for i, entry in enumerate(entries):
+        at = f"{place}[{i}]"
+        found = mapping(at, entry, ["name", "hosts"], ["resolvers"])
+        name = _hop_name(f"{at}.name", found["name"], names)
+        members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
+        resolvers: tuple[Address, ...] = ()
+        if "resolvers" in found:
+            if i != len(entries) - 1:
+                wrong(
+                    f"{at}.resolvers",
+                    f"resolvers on hop {name}",
+                    "them on the last hop only, where names are resolved",
+                )
+            each = sequence(f"{at}.resolvers", found["resolvers"], "addresses of name servers")
+            resolvers = tuple(_resolver(f"{at}.resolvers[{j}]", one) for j, one in enumerate(each))
+        hops.append(Hop(name, members, resolvers))
+    _check_public(hops)
+    return tuple(hops)
+
+
+def _resolver(place: str, value: object) -> Address:
+    # A stub resolver on loopback is fine (F23).
+    result = address(place, value)
+    if result.is_multicast or result.is_unspecified:
+        wrong(place, shown(value), "the address of a name server")
+    return result
+
+
+def _hop_name(place: str, value: object, taken: set[str]) -> str:
+    what = "1 to 16 letters, digits and _, beginning with a letter"
+    if not isinstance(value, str) or not HOP_NAME.fullmatch(value):
+        wrong(place, shown(value), what)
+    if value in taken:
+        ends = f"the name of the {'clients' if value == CLIENTS else 'servers'}"
+        wrong(
+            place,
+            f"{shown(value)}, {ends if value in (CLIENTS, SERVERS) else 'which another hop has'}",
+            "a name of its own",
+        )
+    taken.add(str(value))
+    return str(value)
+
+
+def _hosts(
+    place: str, value: object, defaults: Ports, hosts: dict[str, str], addresses: dict[Address, str]
+) -> tuple[Host, ...]:
+    if not isinstance(value, Mapping) or not value:
+        wrong(place, shown(value) if value else "no host", "a mapping of one inventory name to its addresses")
+    if len(value) > 1:
+        wrong(
+            place,
+            f"{len(value)} hosts ({listed([str(k) for k in value])})",
+            "one host in a hop, until several are built",
+        )
+    result = []
+    for name, entry in value.items():
+        if not isinstance(name, str) or not HOST_NAME.fullmatch(name):
+            wrong(place, f"the host {shown(name)}", "an inventory name of letters, digits, _, . and -")
+        at = f"{place}.{name}"
+        if name in hosts:
+            wrong(at, f"the host {name} again, which stands at {hosts[name]}", "a host in one place only")
+        hosts[str(name)] = at
+        found = mapping(at, entry, SIDES, ["public", "ports"])
+        public = mapping(f"{at}.public", found["public"], [], SIDES) if "public" in found else {}
+        sides = [_side(at, side, found[side], public.get(side), addresses) for side in SIDES]
+        ports = _ports(f"{at}.ports", found["ports"], defaults) if "ports" in found else defaults
+        result.append(Host(str(name), sides[0], sides[1], ports))
+    return tuple(result)
+
+
+def _side(at: str, side: str, value: object, public: object, seen: dict[Address, str]) -> Side:
+    """One side's addresses, each with what its neighbour sees; `seen` are the addresses so far, by place."""
+    place = f"{at}.{side}"
+    real = _side_addresses(place, value)
+    for each in real:
+        if each in seen:
+            wrong(place, f"{each}, which stands at {seen[each]} too", "an address of its own")
+        seen[each] = place
+    translated = (
+        {} if public is None else {p.version: p for p in _side_addresses(f"{at}.public.{side}", public)}
+    )
+    versions = {each.version for each in real}
+    for version, each in translated.items():
+        if version not in versions:
+            wrong(f"{at}.public.{side}", f"{each}", f"no IPv{version} address, as {side} has none")
+    return Side(tuple(SideAddress(each, translated.get(each.version, each)) for each in real))
+
+
+def _side_addresses(place: str, value: object) -> list[Address]:
+    entries = [value] if isinstance(value, str) else sequence(place, value, "addresses")
+    result: list[Address] = []
+    for entry in entries:
+        found = address(place, entry)
+        if found.is_multicast or found.is_unspecified or found.is_loopback or found.is_link_local:
+            wrong(place, shown(entry), "an address that its neighbours can reach")
+        if any(found.version == each.version for each in result):
+            wrong(place, f"two IPv{found.version} addresses", "at most one address of a family on a side")
+        result.append(found)
+    return result
+
+
+def _check_public(hops: list[Hop]) -> None:
+    """The two ends of a leg must look different to each other."""
+    for i, (near, far) in enumerate(pairwise(hops)):
+        seen = {each.public: host for host in near.hosts for each in host.server_side.addresses}
+        for host in far.hosts:
+            for each in host.client_side.addresses:
+                if each.public in seen:
+                    wrong(
+                        f"{TOPOLOGY}.hops[{i + 1}].hosts.{host.name}.client_side",
+                        f"{each.public}, which is also what {host.name} sees of {seen[each.public].name}",
+                        f"another address at either end of the leg {near.name}-{far.name}",
+                    )
+
+
+def _ports(place: str, value: object, defaults: Ports) -> Ports:
+    """The ranges of `value` over those of `defaults`; no two of the four may share a port."""
+    found = mapping(place, value, [], SIDES)
+    client = _side_ports(
+        f"{place}.client_side", found.get("client_side", {}), defaults.client_side, FTP_DATA_PORT
+    )
+    server = _side_ports(f"{place}.server_side", found.get("server_side", {}), defaults.server_side, None)
+    ranges = {
+        "client_side.listen": client.listen,
+        "client_side.source": client.source,
+        "server_side.listen": server.listen,
+        "server_side.source": server.source,
+    }
+    names = list(ranges)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if ranges[one].overlaps(ranges[other]):
+                wrong(
+                    place,
+                    f"{one} {ranges[one]} and {other} {ranges[other]}, which overlap",
+                    "four ranges that share no port",
+                )
+    return Ports(client, server)
+
+
+def _side_ports(place: str, value: object, defaults: SidePorts, also: int | None) -> SidePorts:
+    found = mapping(place, value, [], ["listen", "source"])
+    return SidePorts(
+        port_range(f"{place}.listen", found["listen"]) if "listen" in found else defaults.listen,
+        port_range(f"{place}.source", found["source"], also=also) if "source" in found else defaults.source,
+    )
+
+
+def _servers(value: object, last: Hop) -> Servers:
+    place = f"{TOPOLOGY}.servers"
+    found = mapping(place, value, ["networks"], ["control_ports", "ports", "fixed"])
+    within = networks(f"{place}.networks", found["networks"])
+    control = (
+        _control_ports(f"{place}.control_ports", found["control_ports"])
+        if "control_ports" in found
+        else (CONTROL_PORT,)
+    )
+    return Servers(
+        within,
+        control,
+        port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
+        _fixed(f"{place}.fixed", found["fixed"], within, control, last) if "fixed" in found else None,
+    )
+
+
+def _control_ports(place: str, value: object) -> tuple[int, ...]:
+    entries = sequence(place, value, "ports")
+    if len(entries) > MOST_CONTROL_PORTS:
+        wrong(place, f"{len(entries)} ports", f"at most {MOST_CONTROL_PORTS}")
+    result: list[int] = []
+    for i, entry in enumerate(entries):
+        found = port(f"{place}[{i}]", entry)
+        if found in result:
+            wrong(f"{place}[{i}]", f"{found} again", "each port once")
+        result.append(found)
+    return tuple(result)
+
+
+def _fixed(
+    place: str, value: object, within: tuple[Network, ...], control: tuple[int, ...], last: Hop
+) -> str:
+    """`HOST:PORT` or `[IPV6]:PORT` of the one server; the first control port where none is said."""
+    what = "HOST, HOST:PORT or [IPV6]:PORT"
+    if not isinstance(value, str) or not value:
+        wrong(place, shown(value), what)
+    host, said = _host_and_port(str(value))
+    chosen = control[0] if said is None else port(f"{place}, its port", said)
+    if chosen not in control:
+        wrong(
+            place,
+            f"port {chosen}",
+            f"one of sluice_topology.servers.control_ports ({listed([str(p) for p in control])})",
+        )
+    try:
+        found = ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        if not all(DNS_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit() or len(host) > 253:
+            wrong(place, shown(value), what)
+        if not last.resolvers:
+            wrong(place, f"the name {host}", f"an address, or resolvers on the last hop {last.name}")
+        return f"{host}:{chosen}"
+    if not any(found in each for each in within):
+        wrong(place, f"{found}", "an address in sluice_topology.servers.networks")
+    versions = {each.address.version for one in last.hosts for each in one.server_side.addresses}
+    if found.version not in versions:
+        wrong(place, f"{found}", f"an address of a family that server_side of hop {last.name} has")
+    return f"[{found}]:{chosen}" if found.version == 6 else f"{found}:{chosen}"
+
+
+def _host_and_port(value: str) -> tuple[str, str | None]:
+    if value.startswith("["):
+        host, _, rest = value[1:].partition("]")
+        return host, rest[1:] if rest.startswith(":") else (rest or None)
+    if value.count(":") > 1:
+        return value, None
+    host, colon, said = value.partition(":")
+    return host, said if colon else None
+
+
+def _modes(value: object, legs: list[str]) -> tuple[frozenset[str], ...]:
+    place = "sluice_mode"
+    if not isinstance(value, Mapping):
+        return tuple([_mode(place, value, f", or one of them for each leg ({listed(legs)})")] * len(legs))
+    for leg in value:
+        if leg not in legs:
+            wrong(place, f"the leg {shown(leg)}", f"only the legs {listed(legs)}")
+    for leg in legs:
+        if leg not in value:
+            wrong(place, f"no mode for the leg {leg}", f"a mode for each leg: {listed(legs)}")
+    return tuple(_mode(f"{place}.{leg}", value[leg]) for leg in legs)
+
+
+def _mode(place: str, value: Any, also: str = "") -> frozenset[str]:
+    if not isinstance(value, str) or value not in MODES:
+        wrong(place, shown(value), f"active, passive or both{also}")
+    return MODES[value]
+
+
+def _check_families(path: Path) -> None:
+    """Each leg needs a family that both of its ends have."""
+    ends = [{each.version for each in path.clients.networks}]
+    for hop in path.hops:
+        for side in (hop.hosts[0].client_side, hop.hosts[0].server_side):
+            ends.append({each.public.version for each in side.addresses})
+    ends.append({each.version for each in path.servers.networks})
+    for position in range(path.last + 2):
+        near, far = ends[2 * position], ends[2 * position + 1]
+        if not near & far:
+            names = path.name(position - 1), path.name(position)
+            wrong(
+                f"{TOPOLOGY}, leg {path.leg(position)}",
+                f"{_families(near)} at {names[0]} and {_families(far)} at {names[1]}",
+                "a family that both ends have",
+            )
+
+
+def _families(versions: AbstractSet[int]) -> str:
+    return " and ".join(f"IPv{version}" for version in sorted(versions))

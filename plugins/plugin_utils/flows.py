@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a host must allow: the flows of its two legs, derived from the path by three rules.
+
+For each leg A-B with A nearer the client:
+
+1. control: A opens to B's control port.
+2. active: B opens to A, to a port that A specified.
+3. passive: A opens to B, to a port that B specified.
+
+The records feed every reader alike: the notation, the rules, and people's own firewall roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
+    ACTIVE,
+    ANY_PORT,
+    CLIENTS,
+    CONTROL_PORT,
+    PASSIVE,
+    SERVERS,
+    Address,
+    Host,
+    Network,
+    Path,
+    PortRange,
+    Side,
+    SidePorts,
+    single,
+)
+
+PROXY_USER = "proxy user"
+RESOLVER = "resolver"
+DNS_PORT = PortRange(53, 53)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One kind of connection that a host must allow, its own end held by the proxy user.
+
+    `opener` and `acceptor` are names of the path; `direction` is seen from the host. `peer_addresses` are
+    what the host sees of its peer, `local_addresses` its own (empty: whichever the route gives). Port ranges
+    are merged and sorted; `opener_ports` 1-65535 means that the opener is free. `specified_by` is who chose
+    the acceptor's port, None where it is a well-known one.
+    """
+
+    leg: str
+    channel: Literal["control", "data", "dns"]
+    mode: Literal["active", "passive"] | None
+    direction: Literal["in", "out"]
+    host: str
+    peer: str
+    opener: str
+    acceptor: str
+    peer_addresses: tuple[Network, ...]
+    local_addresses: tuple[Address, ...]
+    protocol: Literal["tcp", "udp"]
+    opener_ports: tuple[PortRange, ...]
+    acceptor_ports: tuple[PortRange, ...]
+    specified_by: str | None
+    peer_is_hop: bool
+    user: str
+    why: str
+
+    def as_data(self) -> dict[str, Any]:
+        """The flow as plain types: addresses and ranges are strings."""
+        data = asdict(self)
+        for key in ("peer_addresses", "local_addresses", "opener_ports", "acceptor_ports"):
+            data[key] = [str(each) for each in getattr(self, key)]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a leg, as the other end sees it (its own end: as it is)."""
+
+    name: str
+    networks: tuple[Network, ...]
+    control: tuple[PortRange, ...]  # where it accepts control connections
+    listen: tuple[PortRange, ...]  # the ports it specifies for data
+    source: tuple[PortRange, ...]  # the ports it opens data from
+
+
+def derive(path: Path, host: Host) -> tuple[Flow, ...]:
+    """The host's flows: its client leg, its server leg, then DNS where its hop has resolvers.
+
+    In a leg control stands first, then active, then passive. The cost is in proportion to these legs.
+    """
+    position = path.positions[host.name]
+    name = path.name(position)
+    here = _end(name, host.client_side, host.ports.client_side, real=True)
+    flows = list(_leg(path, position, _nearer(path, position), here, local=here, side=host.client_side))
+    here = _end(name, host.server_side, host.ports.server_side, real=True)
+    flows += _leg(path, position + 1, here, _further(path, position), local=here, side=host.server_side)
+    return (*flows, *_dns(path, position))
+
+
+def _nearer(path: Path, position: int) -> _End:
+    """The neighbour on the client side of `position`."""
+    if position == 0:
+        return _End(CLIENTS, path.clients.networks, (), (path.clients.ports,), (ANY_PORT,))
+    return _hop_end(path, position - 1, "server_side")
+
+
+def _further(path: Path, position: int) -> _End:
+    """The neighbour on the server side of `position`."""
+    if position == path.last:
+        control = merged(PortRange(port, port) for port in path.servers.control_ports)
+        return _End(SERVERS, path.servers.networks, control, (path.servers.ports,), (ANY_PORT,))
+    return _hop_end(path, position + 1, "client_side")
+
+
+def _hop_end(path: Path, position: int, side: Literal["client_side", "server_side"]) -> _End:
+    host = path.hops[position].hosts[0]  # several hosts in a hop are refused until they are built
+    return _end(path.name(position), getattr(host, side), getattr(host.ports, side), real=False)
+
+
+def _end(name: str, side: Side, ports: SidePorts, *, real: bool) -> _End:
+    seen = tuple(single(each.address if real else each.public) for each in side.addresses)
+    # What translates a neighbour's addresses may give its connections other source ports too.
+    source = ANY_PORT if side.translated and not real else ports.source
+    return _End(name, seen, (PortRange(CONTROL_PORT, CONTROL_PORT),), (ports.listen,), (source,))
+
+
+def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side: Side) -> Iterator[Flow]:
+    """The flows of the leg on the client side of `position`, seen from `local`, one of its two ends."""
+    leg = path.leg(position)
+    peer = near if local is far else far
+    versions = {each.version for each in local.networks} & {each.version for each in peer.networks}
+    peer_addresses = tuple(each for each in peer.networks if each.version in versions)
+    local_addresses = tuple(each.address for each in side.addresses if each.address.version in versions)
+
+    def flow(
+        opener: _End,
+        acceptor: _End,
+        mode: Literal["active", "passive"] | None,
+        ports: tuple[tuple[PortRange, ...], tuple[PortRange, ...]],
+        why: str,
+    ) -> Flow:
+        return Flow(
+            leg=leg,
+            channel="data" if mode else "control",
+            mode=mode,
+            direction="out" if opener is local else "in",
+            host=local.name,
+            peer=peer.name,
+            opener=opener.name,
+            acceptor=acceptor.name,
+            peer_addresses=peer_addresses,
+            local_addresses=local_addresses,
+            protocol="tcp",
+            opener_ports=ports[0],
+            acceptor_ports=ports[1],
+            specified_by=None if mode is None else (PROXY_USER if acceptor is local else acceptor.name),
+            peer_is_hop=peer.name not in (CLIENTS, SERVERS),
+            user=PROXY_USER,
+            why=why,
+        )
+
+    modes = path.modes[position]
+    why = f"control connections: {near.name} opens them to {far.name}"
+    yield flow(near, far, None, ((ANY_PORT,), far.control), why)
+    if ACTIVE in modes:
+        why = f"active data: {far.name} opens it to the port that {near.name} specified"
+        yield flow(far, near, "active", (far.source, near.listen), why)
+    if PASSIVE in modes:
+        why = f"passive data: {near.name} opens it to the port that {far.name} specified"
+        yield flow(near, far, "passive", (near.source, far.listen), why)
+
+
+def _dns(path: Path, position: int) -> Iterator[Flow]:
+    """DNS exists only where names are resolved (F23: a resolver elsewhere, or a stub on loopback)."""
+    hop = path.hops[position]
+    for protocol in ("udp", "tcp") if hop.resolvers else ():
+        yield Flow(
+            leg=f"{hop.name}-{RESOLVER}",
+            channel="dns",
+            mode=None,
+            direction="out",
+            host=hop.name,
+            peer=RESOLVER,
+            opener=hop.name,
+            acceptor=RESOLVER,
+            peer_addresses=tuple(single(each) for each in hop.resolvers),
+            local_addresses=(),
+            protocol=protocol,
+            opener_ports=(ANY_PORT,),
+            acceptor_ports=(DNS_PORT,),
+            specified_by=None,
+            peer_is_hop=False,
+            user=PROXY_USER,
+            why=f"names of servers: {hop.name} asks its resolvers",
+        )
+
+
+def merged(ranges: Iterator[PortRange] | list[PortRange]) -> tuple[PortRange, ...]:
+    """The same ports as few, sorted, disjoint ranges (F21: named interval sets refuse overlaps)."""
+    result: list[PortRange] = []
+    for each in sorted(ranges):
+        if result and each.first <= result[-1].last + 1:
+            result[-1] = PortRange(result[-1].first, max(result[-1].last, each.last))
+        else:
+            result.append(each)
+    return tuple(result)
