@@ -16,7 +16,7 @@ from plan import LabError
 
 
 def _folders(name: str) -> list[Path]:
-    """Where the group of this name lives: the unified hierarchy, and systemd's own where there are several."""
+    """Where the group of this name lives: the unified hierarchy, and systemd's own where there are more."""
     folders = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, point, kind, options, *_ = line.split()

@@ -32,7 +32,7 @@ def create(lab: Lab) -> None:
 
 
 def renew(lab: Lab, host: str) -> None:
-    """Give the host a new namespace, as a reboot does: its rules, conntrack, sysctls and addresses are gone."""
+    """Give the host a new namespace, as a reboot does: rules, conntrack, sysctls, addresses are gone."""
     machine = lab.machine(host)
     neighbours = [link for link in LINKS if host in (link[0].host, link[1].host)]
     for interface in ("management", *(_interface(_other(link, host)) for link in neighbours)):
@@ -113,7 +113,7 @@ def _route(lab: Lab, host: str) -> None:
 
 
 def _mac(host: str, towards: str = "") -> str:
-    """A reboot changes no network card: with another address, neighbours would talk to the old one for a minute."""
+    """A reboot changes no network card; to another one, neighbours would not talk for a minute."""
     number = HOSTS.index(towards) + 1 if towards else 0
     return f"02:00:00:00:{HOSTS.index(host) + 1:02x}:{number:02x}"
 

@@ -26,7 +26,7 @@ MANAGEMENT = {"c1": "192.168.250.11", "f1": "192.168.250.12", "n1": "192.168.250
 MANAGEMENT_BRIDGE = "192.168.250.1"  # bears the .deb repository; Ansible comes from here
 
 FTP_USER = "alice"
-FTP_PASSWORD = "opensesame"  # of a user who exists only inside the lab  # noqa: S105
+FTP_PASSWORD = "opensesame"  # of a user who exists only inside the lab
 
 
 class LabError(Exception):

@@ -25,7 +25,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "iproute2", "procps", "iputils-ping"),
     *("python3-minimal", "python3", "curl", "lftp", "netcat-openbsd", "vsftpd"),
 )
-# What the roles install, and python3-apt, which Ansible's apt module brings: in the repository, not on the hosts.
+# What the roles install, and python3-apt, which Ansible's apt module brings: not on the hosts.
 ROLES_INSTALL = ("nftables", "python3-dnspython", "python3-apt")
 LEFT_OUT = ("doc", "man", "info", "locale", "lintian")
 
@@ -72,7 +72,7 @@ def ensure(release: str) -> Path:
     """
     digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     target = CACHE / "rootfs" / f"{release}-{digest}"
-    with _lock(target.parent, release):
+    with _lock(target.parent, release) as lock:
         if not target.is_dir():
             for old in target.parent.glob(f"{release}-*"):
                 if old.name.endswith(".partial"):
@@ -80,7 +80,7 @@ def ensure(release: str) -> Path:
             print(f"lab: building the root file system of {release}, once (about half a minute)", flush=True)
             partial = target.with_name(f"{target.name}.partial")
             try:
-                _build(release, partial)
+                _build(release, partial, lock)
                 partial.rename(target)
             finally:
                 _remove(partial)
@@ -88,11 +88,11 @@ def ensure(release: str) -> Path:
 
 
 @contextmanager
-def _lock(folder: Path, release: str) -> Iterator[None]:
+def _lock(folder: Path, release: str) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def _remove(folder: Path) -> None:
@@ -101,7 +101,7 @@ def _remove(folder: Path) -> None:
         run("rm", "-rf", "--one-file-system", str(folder))
 
 
-def _build(release: str, folder: Path) -> None:
+def _build(release: str, folder: Path, lock: int) -> None:
     root, debs = folder / "root", folder / "debs"
     debs.mkdir(parents=True)
     archives = "/var/cache/apt/archives"
@@ -111,7 +111,7 @@ def _build(release: str, folder: Path) -> None:
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
-        '--customize-hook=chroot "$1" apt-get install --quiet --yes --no-install-recommends --download-only '
+        '--customize-hook=chroot "$1" apt-get install -qq --no-install-recommends --download-only '
         + " ".join(ROLES_INSTALL),
         f'--customize-hook=cp "$1"{archives}/*.deb "$SLUICE_DEBS"',
         release,
@@ -119,8 +119,15 @@ def _build(release: str, folder: Path) -> None:
         *_mirror(),
     ]
     environment = {**os.environ, "SLUICE_DEBS": str(debs), "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
+    # It holds the lock, too: if we are killed and it lives on, the next build waits for its end.
+    bootstrap = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=(lock,))
+    try:
+        bootstrap.wait()
+    except BaseException:
+        bootstrap.terminate()  # it takes away its mounts
+        bootstrap.wait()
+        raise
+    if bootstrap.returncode != 0:
         raise LabError(
             f"mmdebstrap could not build the root file system of {release}; what it said is above."
         )
@@ -129,7 +136,7 @@ def _build(release: str, folder: Path) -> None:
 
 
 def _mirror() -> list[str]:
-    """The mirror that this machine's apt uses for Debian itself, if it says one; else mmdebstrap's default."""
+    """The mirror that this machine's apt uses for Debian itself, if it has one; else mmdebstrap's own."""
     sites = run(
         "apt-get",
         "indextargets",

@@ -68,7 +68,7 @@ def wait(lab: Lab, hosts: tuple[str, ...] = HOSTS, seconds: float = 60.0) -> Non
             if time.monotonic() > deadline:
                 said = (done.stdout + done.stderr).strip()
                 raise LabError(
-                    f"{host} did not boot within {seconds:.0f} s ({said}); see {lab.folder(host)}/console.log."
+                    f"{host} did not boot in {seconds:.0f} s ({said}); see {lab.folder(host)}/console.log."
                 )
             time.sleep(0.1)
 
