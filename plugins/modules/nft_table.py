@@ -357,7 +357,7 @@ def present(module: AnsibleModule, nft: Nft | None, content: str, path: Path) ->
     left_out = []
     if nft is None:
         left_out.append("The rules were not checked by nft, which is not installed yet.")
-    if unmade:
+    elif unmade:
         left_out.append("The rules were not compared, for the user that they name does not exist yet.")
     if nft is None or unmade:
         if nft is not None:
