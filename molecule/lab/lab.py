@@ -20,7 +20,7 @@ import machine
 import network
 import rootfs
 import ssh
-from plan import HOSTS, LETTERS, RELEASES, STATES, Lab, LabError
+from plan import HOSTS, LETTERS, MARK, RELEASES, STATES, Lab, LabError
 from run import check_machine, run
 
 
@@ -78,6 +78,11 @@ def _only_one(lab: Lab) -> Iterator[None]:
         yield
 
 
+def _names() -> list[str]:
+    """The labs of this checkout that are there, or of which something is left."""
+    return [state.name.removesuffix(f"-{MARK}") for state in STATES.glob(f"*-{MARK}") if state.is_dir()]
+
+
 def _need(lab: Lab) -> None:
     if not lab.ssh_config.exists():
         raise LabError(f"There is no lab {lab.name}; `{sys.argv[0]} create --lab {lab.name}` makes it.")
@@ -121,7 +126,8 @@ def _arguments() -> argparse.Namespace:
     hosted.add_argument("host", help="c1, f1, n1, s1 or C, F, N, S")
     actions.add_parser("build", parents=[released], help="build the root file system, if it is not cached")
     actions.add_parser("create", parents=[named, released], help="make the lab")
-    actions.add_parser("destroy", parents=[named], help="remove it")
+    remove = actions.add_parser("destroy", parents=[named], help="remove it")
+    remove.add_argument("--all", action="store_true", help="remove all labs of this checkout")
     actions.add_parser("status", parents=[named], help="who is up")
     actions.add_parser("inventory", parents=[named], help="print the path of its Ansible inventory")
     actions.add_parser("reboot", parents=[hosted, named], help="reboot a host")
@@ -147,7 +153,8 @@ def _main() -> int:
     if words.action == "create":
         create(lab)
     elif words.action == "destroy":
-        destroy(lab)
+        for name in _names() if words.all else [words.lab]:
+            destroy(Lab(name))
     else:
         return _use(lab, words)
     return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
 STATES = Path("/run/sluice-lab")  # one folder for each lab of this machine
+MARK = hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:4]  # of this checkout, in the names of its labs
 NAMESPACES = Path("/run/netns")  # where ip-netns(8) keeps them
 
 HOSTS = ("c1", "f1", "n1", "s1")
@@ -85,7 +86,7 @@ class Lab:
     @property
     def id(self) -> str:
         """The lab's name on this machine, such as `demo-3f2a`."""
-        return f"{self.name}-{hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:4]}"
+        return f"{self.name}-{MARK}"
 
     @property
     def state(self) -> Path:

@@ -1,0 +1,45 @@
+# `make` alone says what there is. Prerequisites: root, git and make on Debian 12; everything else comes with `make setup`.
+
+LAB := /usr/bin/python3 molecule/lab/lab.py
+IN := PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
+HOST ?= F
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint unit sanity build molecule test test-all demo shell clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+setup:  ## system packages and the two virtual environments; quick when all is there
+	@.ci/setup
+
+lint: setup  ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck
+	@.ci/lint
+
+unit: setup  ## unit tests, and the proxy as a process on loopback
+	@.ci/unit
+
+sanity: setup  ## ansible-test sanity
+	@.ci/sanity
+
+build: setup  ## the collection's tarball
+	@.ci/build
+
+molecule: setup  ## the scenario default: Debian 12 hosts, newest ansible-core
+	@.ci/molecule .venv default
+
+test: setup  ## all that must hold, with a sample where the whole is long (at most 20 minutes)
+	@.ci/test
+
+test-all: setup  ## the whole (at most 75 minutes)
+	@.ci/test all
+
+demo:  ## the lab with F and N converged, files through both, and what the hosts saw of it
+	@.ci/setup .venv
+	@$(IN) /usr/bin/python3 molecule/lab/demo.py
+
+shell:  ## make shell HOST=F: a root shell on a host of the demo (C, F, N or S)
+	@$(LAB) shell $(HOST)
+
+clean:  ## remove the demo, this checkout's labs, environments, caches and builds
+	@.ci/clean
