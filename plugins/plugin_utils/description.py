@@ -8,7 +8,7 @@ Every mistake is a `DescriptionError` that names the place, what was found and w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from itertools import pairwise
@@ -56,6 +56,7 @@ HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds
 # Inventory names also stand in TOML and in file names, so nothing that needs escaping.
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+HOST_PORT = re.compile(r"(?:\[([^]]*)\]|([^][:]*))(?::([^:]*))?")
 MOST_CONTROL_PORTS = 8  # more would not fit the comment of their rule
 FTP_DATA_PORT = 20  # RFC 959 section 8: the one privileged port that active data may be opened from
 
@@ -193,7 +194,9 @@ def _side(at: str, side: str, value: object, public: object, seen: dict[Address,
 
 
 def _side_addresses(place: str, value: object) -> list[Address]:
-    entries = [value] if isinstance(value, str) else sequence(place, value, "addresses")
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, Sequence) or not entries:
+        wrong(place, shown(value), "an address, or a list of one IPv4 and one IPv6 address")
     result: list[Address] = []
     for entry in entries:
         found = address(place, entry)
@@ -290,7 +293,7 @@ def _fixed(
     if not isinstance(value, str) or not value:
         wrong(place, shown(value), what)
     host, said = _host_and_port(str(value))
-    chosen = control[0] if said is None else port(f"{place}, its port", said)
+    chosen = control[0] if said is None else port(place, said)
     if chosen not in control:
         wrong(
             place,
@@ -315,13 +318,10 @@ def _fixed(
 
 
 def _host_and_port(value: str) -> tuple[str, str | None]:
-    if value.startswith("["):
-        host, _, rest = value[1:].partition("]")
-        return host, rest[1:] if rest.startswith(":") else (rest or None)
-    if value.count(":") > 1:
-        return value, None
-    host, colon, said = value.partition(":")
-    return host, said if colon else None
+    found = HOST_PORT.fullmatch(value)
+    return (
+        (found[1] or found[2], found[3]) if found else (value, None)
+    )  # the rest: IPv6 alone, or no host at all
 
 
 def _modes(value: object, legs: list[str]) -> tuple[frozenset[str], ...]:

@@ -59,7 +59,7 @@ def mapping(
     """A mapping that has all `required` keys, perhaps `optional` ones, and no others."""
     known = [*required, *optional]
     if not isinstance(value, Mapping):
-        wrong(place, shown(value), f"a mapping with the keys {listed(known)}")
+        wrong(place, shown(value), f"a mapping with the keys {listed(required or known)}")
     for key in value:
         if not isinstance(key, str) or key not in known:
             wrong(place, f"the unknown key {shown(key)}", f"only {listed(known)}")
@@ -88,7 +88,7 @@ def number(place: str, value: object, what: str) -> int:
 
 def port(place: str, value: object) -> int:
     """A port, 1 to 65535."""
-    what = f"a port from {ANY_PORT}"
+    what = f"a port, {ANY_PORT.first} to {ANY_PORT.last}"
     result = number(place, value, what)
     if not ANY_PORT.first <= result <= ANY_PORT.last:
         wrong(place, shown(value), what)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules of a host as data, against the shape that held (POLICY 2), and a real nft."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import Ruleset, ruleset
+from hypothesis import given, settings
+from jinja2 import Environment, FileSystemLoader
+
+from tests.unit.plugins.paths import changed, twenty_lines
+from tests.unit.plugins.strategies import descriptions
+
+ROOT = Path(__file__).parents[4]
+SYN = "ct state new tcp flags syn / fin,syn,rst,ack counter accept"
+EST = "ct state established counter accept"
+HOOK = "type filter hook {} priority filter + 10; policy accept;"
+
+
+def rules(host: str, topology: Any = None, mode: Any = "both", ports: Any = None) -> Ruleset:
+    path = read_path(topology or twenty_lines(), mode, ports)
+    return ruleset(path, path.host(host), 990)
+
+
+def chain(table: Ruleset, name: str) -> list[str]:
+    return next(each["rules"] for each in table["chains"] if each["name"] == name)
+
+
+def elements(table: Ruleset) -> dict[str, list[str]]:
+    return {each["name"]: each["elements"] for each in table["sets"]}
+
+
+def as_file(table: Ruleset) -> str:
+    """The table as the role writes it."""
+    environment = Environment(
+        loader=FileSystemLoader(ROOT / "roles/policy/templates"), trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("policy.nft.j2").render(__sluice_policy_rules=table)
+
+
+def test_the_shape_that_held_on_f() -> None:
+    """POLICY 2, host F: explicit, guard, with active data from port 20."""
+    table = rules("f1", ports={"client_side": {"source": 20}})
+    assert elements(table) == {
+        "down4": ["10.1.0.0/24"],
+        "ldown4": ["10.1.0.1"],
+        "up4": ["10.2.0.2"],
+        "lup4": ["10.2.0.1"],
+        "nearer4": ["10.1.0.0/24"],
+        "further4": ["0.0.0.0/0"],
+        "serve": ["21", "50000-50999", "52000-52999"],
+    }
+    control = "C -> F: -> proxy user: to port 21"
+    passive = "C -> F: -> proxy user: to port specified by proxy user (passive)"
+    assert chain(table, "in_down") == [
+        f'ct direction original tcp dport 21 {SYN} comment "{control}"',
+        f"ct direction original tcp dport 21 {EST}",
+        f"ct direction reply tcp sport 1024-65535 tcp dport 20 {EST}",
+        f'ct direction original tcp dport 50000-50999 {SYN} comment "{passive}"',
+        f"ct direction original tcp dport 50000-50999 {EST}",
+    ]
+    active = "C <- F: <- proxy user: to port specified by C (active)"
+    opens = "ct direction original tcp sport 20 tcp dport 1024-65535"
+    assert chain(table, "out_down") == [
+        "meta skuid != 990 return",
+        f"ct direction reply tcp sport 21 {EST}",
+        f'{opens} meta skuid 990 {SYN} comment "{active}"',
+        f"{opens} {EST}",
+        f"ct direction reply tcp sport 50000-50999 {EST}",
+    ]
+    assert chain(table, "guard_in") == [
+        "ct direction reply ct state established return",
+        'counter drop comment "not a flow: to a proxy port"',
+    ]
+    assert chain(table, "guard_out") == [
+        "ct direction original ct state { new, established } return",
+        'counter drop comment "other user serves on a proxy port"',
+    ]
+    assert chain(table, "input") == [
+        "meta l4proto tcp ip saddr @down4 ip daddr @ldown4 jump in_down",
+        "meta l4proto tcp ip saddr @up4 ip daddr @lup4 jump in_up",
+        "tcp dport @serve jump guard_in",
+    ]
+    assert chain(table, "output") == [
+        "meta l4proto tcp ip daddr @down4 ip saddr @ldown4 jump out_down",
+        "meta l4proto tcp ip daddr @up4 ip saddr @lup4 jump out_up",
+        'meta skuid 990 counter drop comment "proxy user: anything else"',
+        "tcp sport @serve meta skuid != 990 jump guard_out",
+        'tcp dport 21 ip daddr @up4 meta skuid != 990 counter drop comment "other user speaks FTP upstream"',
+        'tcp sport 20 meta skuid != 990 counter drop comment "other user uses port 20"',
+    ]
+    assert chain(table, "forward") == [
+        'ct helper "ftp" counter drop comment "no FTP helper past the proxy"',
+        'ip saddr @nearer4 ip daddr @further4 tcp dport 21 counter drop comment "FTP only through the proxy"',
+    ]
+    assert {each["name"]: each["spec"] for each in table["chains"] if each["spec"]} == {
+        hook: HOOK.format(hook) for hook in ("input", "output", "forward")
+    }
+
+
+def test_between_two_hops_the_source_ports_are_the_proxys_alone() -> None:
+    """N lets F's source range in, so on F nobody else may use it towards N."""
+    table = rules("f1")
+    assert chain(table, "out_up")[0] == (
+        "tcp sport 53000-53999 tcp dport 50000-50999 meta skuid != 990 "
+        'counter drop comment "other user opens data as the proxy"'
+    )
+    assert chain(rules("n1"), "in_down")[3].startswith(
+        "ct direction original tcp sport 53000-53999 tcp dport 50000-50999 ct state new"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "serve"), [("active", ["21", "52000-52999"]), ("passive", ["21", "50000-50999"])]
+)
+def test_serve_shrinks_with_the_mode(mode: str, serve: list[str]) -> None:
+    """POLICY 2: a mode is chosen by leaving lines out."""
+    table = rules("f1", mode=mode)
+    assert elements(table)["serve"] == serve
+    other = "passive" if mode == "active" else "active"
+    assert not [rule for each in table["chains"] for rule in each["rules"] if f"({other})" in rule]
+
+
+def test_port_20_is_guarded_only_where_it_is_used() -> None:
+    assert "sport 20 " not in " ".join(chain(rules("f1"), "output"))
+    with_20 = {"client_side": {"source": 20}}
+    assert "sport 20 " not in " ".join(chain(rules("f1", mode="passive", ports=with_20), "output"))
+
+
+def test_adjacent_ranges_are_one_interval() -> None:
+    """F21: named interval sets refuse overlaps, so ranges are merged."""
+    ports = {
+        "client_side": {"listen": "50000-50999", "source": "40000-40999"},
+        "server_side": {"listen": "51000-51999"},
+    }
+    assert elements(rules("f1", ports=ports))["serve"] == ["21", "50000-51999"]
+
+
+def test_overlapping_networks_are_merged() -> None:
+    topology = changed("clients.networks", ["10.1.0.0/24", "10.0.0.0/8", "10.1.0.0/24"])
+    assert elements(rules("f1", topology))["down4"] == ["10.0.0.0/8"]
+
+
+def test_forward_closes_the_declared_control_ports_and_only_those() -> None:
+    """POLICY 2: from nearer to further, on F the next hop's 21 too."""
+    topology = changed("servers.control_ports", [2121])
+    assert "tcp dport { 21, 2121 } counter drop" in chain(rules("f1", topology), "forward")[1]
+    assert "tcp dport 2121 counter drop" in chain(rules("n1", topology), "forward")[1]
+    assert elements(rules("n1", topology))["nearer4"] == ["10.1.0.0/24", "10.2.0.1"]
+
+
+def test_dns_has_its_own_chain_only_where_it_is_needed() -> None:
+    topology = changed("hops.1.resolvers", ["127.0.0.53", "2001:db8::53"])
+    table = rules("n1", topology)
+    assert elements(table)["dns4"] == ["127.0.0.53"]
+    assert elements(table)["dns6"] == ["2001:db8::53"]
+    output = chain(table, "output")
+    drop = next(i for i, rule in enumerate(output) if rule.startswith("meta skuid 990 counter drop"))
+    assert output.index("ip daddr @dns4 jump out_dns") < drop
+    assert "dns" not in str(rules("f1", topology))
+
+
+def test_a_user_that_check_mode_did_not_make_is_shown() -> None:
+    """F24."""
+    path = read_path(twenty_lines())
+    assert "meta skuid <uid of sluice> counter drop" in str(ruleset(path, path.host("f1"), "<uid of sluice>"))
+
+
+def test_the_file_is_gapless() -> None:
+    """F8: declared, flushed and filled in one file; nothing is deleted."""
+    text = as_file(rules("f1"))
+    table = rules("f1")
+    assert "delete" not in text
+    declared = text[: text.index("flush table inet sluice\n")]
+    for each in table["sets"]:
+        assert f"\tset {each['name']} {{ {each['spec']} }}\n" in declared
+        assert text.count(f"flush set inet sluice {each['name']}\n") == 1
+    for entry in table["chains"]:
+        assert f"\tchain {entry['name']} {{ {entry['spec']} }}\n" in declared
+
+
+def load(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Load it twice in a namespace of its own; nobody's rules are touched (F19)."""
+    file = tmp_path / "policy.nft"
+    file.write_text(text)
+    command = [
+        "unshare",
+        "--map-root-user",
+        "--net",
+        "sh",
+        "-c",
+        'nft -f "$1" && nft -f "$1" && nft list ruleset',
+        "sh",
+    ]
+    return subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("host", ["f1", "n1"])
+def test_nft_takes_the_file_twice(host: str, tmp_path: Path) -> None:
+    topology = changed("hops.1.resolvers", ["192.0.2.53"])
+    topology["servers"]["control_ports"] = [21, 2121]
+    done = load(as_file(rules(host, topology, ports={"client_side": {"source": 20}})), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'comment "' in done.stdout
+
+
+def test_nft_takes_every_path(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("nft")
+
+    @settings(max_examples=15, deadline=None)
+    @given(descriptions())
+    def check(description: dict[str, Any]) -> None:
+        path = read_path(description["topology"], description["mode"], description["ports"])
+        for name in description["hosts"]:
+            done = load(as_file(ruleset(path, path.host(name), 990)), directory)
+            assert done.returncode == 0, done.stderr
+
+    check()

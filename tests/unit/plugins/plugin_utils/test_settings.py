@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proxy's settings: one table for each leg, the next hop or the servers, nested timeouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
+
+from tests.unit.plugins.paths import changed, twenty_lines
+
+
+def of(host: str, topology: Any = None, mode: Any = "both", timeouts: Any = None) -> dict[str, Any]:
+    path = read_path(topology or twenty_lines(), mode)
+    return settings(path, path.host(host), read_timeouts(timeouts))
+
+
+def test_a_hop_before_another() -> None:
+    assert of("f1", mode={"C-F": "both", "F-N": "passive", "N-S": "active"}) == {
+        "hop": "F",
+        "host": "f1",
+        "client_side": {
+            "leg": "C-F",
+            "neighbour": "C",
+            "mode": "both",
+            "peers": ["10.1.0.0/24"],
+            "control_port": 21,
+            "addresses": [{"address": "10.1.0.1", "public": "10.1.0.1"}],
+            "listen": "50000-50999",
+            "source": "51000-51999",
+            "peer_ports": "1024-65535",
+        },
+        "server_side": {
+            "leg": "F-N",
+            "neighbour": "N",
+            "mode": "passive",
+            "addresses": [{"address": "10.2.0.1", "public": "10.2.0.1"}],
+            "listen": "52000-52999",
+            "source": "53000-53999",
+            "peer_ports": "50000-50999",
+        },
+        "next_hop": {"hosts": [{"name": "n1", "addresses": ["10.2.0.2"]}], "control_port": 21},
+        "timeouts": {
+            "connect": 10,
+            "greeting": 25,
+            "data_connect": 35,
+            "data_idle": 300,
+            "reply": 605,
+            "idle": 900,
+        },
+    }
+
+
+def test_the_last_hop() -> None:
+    topology = changed("hops.1.resolvers", ["192.0.2.53"])
+    topology["servers"] = {
+        "networks": ["198.51.100.0/25"],
+        "control_ports": [2121, 21],
+        "ports": "40000-41000",
+        "fixed": "ftp.example.org",
+    }
+    found = of("n1", topology)
+    assert found["client_side"]["peers"] == ["10.2.0.1/32"]
+    assert found["client_side"]["peer_ports"] == "52000-52999"
+    assert found["server_side"]["peer_ports"] == "40000-41000"
+    assert "next_hop" not in found
+    assert found["servers"] == {
+        "networks": ["198.51.100.0/25"],
+        "control_ports": [2121, 21],
+        "fixed": "ftp.example.org:2121",
+        "resolvers": ["192.0.2.53"],
+    }
+
+
+def test_a_fixed_server_always_has_a_port() -> None:
+    for said, kept in {
+        "198.51.100.10": "198.51.100.10:21",
+        "198.51.100.10:21": "198.51.100.10:21",
+        "2001:db8:9::1": "[2001:db8:9::1]:21",
+        "[2001:DB8:9::1]:21": "[2001:db8:9::1]:21",
+    }.items():
+        topology = changed("servers", {"networks": ["198.51.100.0/24", "2001:db8:9::/48"], "fixed": said})
+        topology["hops"][1]["hosts"]["n1"]["server_side"] = ["198.51.100.2", "2001:db8:3::2"]
+        assert of("n1", topology)["servers"]["fixed"] == kept
+
+
+def test_public_addresses_are_the_neighbours_business() -> None:
+    """DESIGN: neighbours use `public`; the host's own sockets its real address."""
+    topology = changed("hops.0.hosts.f1.public", {"server_side": "203.0.113.7"})
+    topology["hops"][1]["hosts"]["n1"]["public"] = {"client_side": "203.0.113.9"}
+    pair = [{"address": "10.2.0.1", "public": "203.0.113.7"}]
+    assert of("f1", topology)["server_side"]["addresses"] == pair
+    assert of("n1", topology)["client_side"]["peers"] == ["203.0.113.7/32"]
+    assert of("f1", topology)["next_hop"]["hosts"][0]["addresses"] == ["203.0.113.9"]
+
+
+def test_timeouts_grow_towards_the_client() -> None:
+    """10.2: the hop that knows the cause answers before those in front of it give up."""
+    hosts = [f"h{i}" for i in range(3)]
+    topology = twenty_lines()
+    topology["hops"] = [
+        {"name": f"H{i}", "hosts": {h: {"client_side": f"10.{i}.0.1", "server_side": f"10.{i}.1.1"}}}
+        for i, h in enumerate(hosts)
+    ]
+    found = [of(host, topology, timeouts={"reply": 100, "connect": 2.5})["timeouts"] for host in hosts]
+    assert [each["reply"] for each in found] == [110, 105, 100]
+    assert [each["greeting"] for each in found] == [30, 25, 20]
+    assert [each["data_connect"] for each in found] == [40, 35, 30]
+    assert {each["connect"] for each in found} == {2.5}
+    assert {each["idle"] for each in found} == {900}
