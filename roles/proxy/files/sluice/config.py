@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proxy's settings: read from TOML and validated; every error names its key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sluice.ports import PortRange
+from sluice.protocol.addresses import Address
+from sluice.protocol.verbs import Mode
+
+_T = TypeVar("_T")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_MODES = {
+    "active": (Mode.ACTIVE,),
+    "passive": (Mode.PASSIVE,),
+    "both": (Mode.PASSIVE, Mode.ACTIVE),
+}
+
+
+class ConfigError(Exception):
+    """The settings are wrong; `problems` holds one sentence for each mistake."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """An address of this host: its sockets use `address`, the neighbour is told `public`."""
+
+    address: Address
+    public: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LegSettings:
+    """What the proxy needs of one of its two legs.
+
+    listen, source: its own data ports; peer_ports: ports that the neighbour may name.
+    """
+
+    leg: str
+    neighbour: str
+    modes: tuple[Mode, ...]
+    addresses: tuple[LocalAddress, ...]
+    listen: PortRange
+    source: PortRange
+    peer_ports: PortRange
+
+    def local(self, version: int) -> LocalAddress | None:
+        """Return this side's address of IP version 4 or 6, if it has one."""
+        return next((a for a in self.addresses if a.address.version == version), None)
+
+    def public(self, address: Address) -> Address:
+        """Return what the neighbour sees of `address`."""
+        return next((a.public for a in self.addresses if a.address == address), address)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSide(LegSettings):
+    """The leg towards the clients: `peers` may connect to `control_port`."""
+
+    peers: tuple[Network, ...]
+    control_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host of the next hop, as seen from here."""
+
+    name: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """The hop that every session goes to."""
+
+    hosts: tuple[Host, ...]
+    control_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The one server that every session goes to: an address, or a name for the resolvers."""
+
+    host: Address | str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers that the last hop may speak to."""
+
+    networks: tuple[Network, ...]
+    control_ports: tuple[int, ...]
+    fixed: Fixed | None
+    resolvers: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21 and 4.11."""
+
+    connect: float = 10
+    greeting: float = 20
+    data_connect: float = 30
+    data_idle: float = 300
+    reply: float = 600
+    idle: float = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of sluice.toml; exactly one of next_hop and servers is there."""
+
+    hop: str
+    host: str
+    client_side: ClientSide
+    server_side: LegSettings
+    next_hop: NextHop | None
+    servers: Servers | None
+    timeouts: Timeouts
+
+
+def load(path: str, stdin: Callable[[], bytes]) -> Settings:
+    """Read and validate the settings in file `path`, or what `stdin` returns for "-". Raises ConfigError."""
+    try:
+        raw = stdin() if path == "-" else Path(path).read_bytes()
+        data = tomllib.loads(raw.decode("utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}."]) from None
+    except ValueError as error:  # no UTF-8, no TOML
+        raise ConfigError([f"{path}: no TOML: {error}."]) from None
+    return parse(data)
+
+
+def parse(data: dict[str, Any]) -> Settings:
+    """Validate what TOML gave. Raises ConfigError with all mistakes, each naming its key."""
+    problems: list[str] = []
+    top = _Table(problems, "", data)
+    hop = top.take("hop", _text, "a name")
+    host = top.take("host", _text, "a name")
+    client_side = _client_side(top.table("client_side"))
+    server_side = LegSettings(**_leg(top.table("server_side")))
+    next_hop = _next_hop(top.table("next_hop")) if "next_hop" in top else None
+    servers = _servers(top.table("servers")) if "servers" in top else None
+    if ("next_hop" in top) == ("servers" in top):
+        problems.append("next_hop, servers: exactly one of the two tables is expected.")
+    table = top.table("timeouts") if "timeouts" in top else _Table(problems, "timeouts", {})
+    seconds = "a number of seconds above 0"
+    timeouts = Timeouts(
+        **{f.name: table.take(f.name, _seconds, seconds, f.default) for f in fields(Timeouts)}
+    )
+    top.done()
+    if problems:
+        raise ConfigError(problems)
+    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts)
+
+
+class _Table:
+    """A table being read; it knows its path, notes problems, and which keys nobody asked for.
+
+    What is wrong comes back as None: nobody sees it, for a problem is noted then.
+    """
+
+    def __init__(self, problems: list[str], path: str, data: object) -> None:
+        self._problems = problems
+        self._path = path
+        self._asked: set[str] = set()
+        self.tables: list[_Table] = []
+        if not isinstance(data, dict):
+            problems.append(f"{path}: found {_show(data)}, expected a table.")
+        self._data: dict[str, Any] = data if isinstance(data, dict) else {}
+        self._void = not isinstance(data, dict)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._data
+
+    def _key(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def take(self, key: str, convert: Callable[[Any], Any], expected: str, default: Any = None) -> Any:
+        """Return the converted value of `key`; noted as missing when there is neither it nor a default."""
+        self._asked.add(key)
+        if key not in self._data:
+            if default is None and not self._void:
+                self._problems.append(f"{self._key(key)}: missing, expected {expected}.")
+            return default
+        try:
+            return convert(self._data[key])
+        except (ValueError, TypeError):
+            self._problems.append(f"{self._key(key)}: found {_show(self._data[key])}, expected {expected}.")
+            return default
+
+    def table(self, key: str) -> _Table:
+        """Return the table under `key`."""
+        self._asked.add(key)
+        if key not in self._data:
+            self._problems.append(f"{self._key(key)}: missing, expected a table.")
+            child = _Table([], self._key(key), {})
+        else:
+            child = _Table(self._problems, self._key(key), self._data[key])
+            self.tables.append(child)
+        return child
+
+    def list_of_tables(self, key: str) -> list[_Table]:
+        """Return the tables in the list under `key`, at least one."""
+        self._asked.add(key)
+        value = self._data.get(key)
+        if not isinstance(value, list) or not value:
+            if not self._void:
+                self._problems.append(f"{self._key(key)}: found {_show(value)}, expected a list of tables.")
+            return []
+        children = [_Table(self._problems, f"{self._key(key)}[{n}]", v) for n, v in enumerate(value)]
+        self.tables += children
+        return children
+
+    def done(self) -> None:
+        """Note the keys that nobody asked for, here and below."""
+        for table in self.tables:
+            table.done()
+        for key in sorted(self._data.keys() - self._asked):
+            self._problems.append(f"{self._key(key)}: unknown key.")
+
+    def problem(self, key: str, sentence: str) -> None:
+        """Note what is wrong about a value that was read well."""
+        self._problems.append(f"{self._key(key)}: {sentence}")
+
+
+def _leg(table: _Table) -> dict[str, Any]:
+    ports = "a port range such as 50000-50999"
+    return {
+        "leg": table.take("leg", _text, "a name"),
+        "neighbour": table.take("neighbour", _text, "a name"),
+        "modes": table.take("mode", _mode, "active, passive or both"),
+        "addresses": _addresses(table),
+        "listen": table.take("listen", PortRange.parse, ports),
+        "source": table.take("source", PortRange.parse, ports),
+        "peer_ports": table.take("peer_ports", PortRange.parse, ports),
+    }
+
+
+def _client_side(table: _Table) -> ClientSide:
+    return ClientSide(
+        **_leg(table),
+        peers=table.take("peers", _networks, "a list of networks"),
+        control_port=table.take("control_port", _port, "a port of 1 to 65535"),
+    )
+
+
+def _addresses(table: _Table) -> tuple[LocalAddress, ...]:
+    found: list[LocalAddress] = []
+    for entry in table.list_of_tables("addresses"):
+        address = entry.take("address", _address, "an IP address")
+        public = entry.take("public", _address, "an IP address") if "public" in entry else address
+        if address is None or public is None:
+            continue
+        if address.version != public.version:
+            entry.problem("public", f"found {public}, expected an IPv{address.version} address.")
+        if any(a.address.version == address.version for a in found):
+            entry.problem("address", f"found {address}, expected at most one IPv{address.version} address.")
+        found.append(LocalAddress(address, public))
+    return tuple(found)
+
+
+def _next_hop(table: _Table) -> NextHop:
+    hosts = tuple(
+        Host(
+            entry.take("name", _text, "a name"),
+            entry.take("addresses", _list(_address), "a list of IP addresses"),
+        )
+        for entry in table.list_of_tables("hosts")
+    )
+    if len(hosts) > 1:
+        table.problem("hosts", f"found {len(hosts)} hosts, expected one.")
+    return NextHop(hosts, table.take("control_port", _port, "a port of 1 to 65535"))
+
+
+def _servers(table: _Table) -> Servers:
+    servers = Servers(
+        networks=table.take("networks", _networks, "a list of networks"),
+        control_ports=table.take("control_ports", _list(_port), "a list of ports of 1 to 65535"),
+        fixed=table.take("fixed", _fixed, "host, host:port or [IPv6 address]:port")
+        if "fixed" in table
+        else None,
+        resolvers=table.take("resolvers", _list(_address), "a list of IP addresses")
+        if "resolvers" in table
+        else (),
+    )
+    if servers.fixed and isinstance(servers.fixed.host, str) and not servers.resolvers:
+        table.problem(
+            "fixed", f"found the name {servers.fixed.host!r}, expected an address without resolvers."
+        )
+    return servers
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _mode(value: Any) -> tuple[Mode, ...]:
+    if value not in _MODES:
+        raise ValueError
+    return _MODES[value]
+
+
+def _address(value: Any) -> Address:
+    address = ipaddress.ip_address(_text(value))
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise ValueError
+    return address
+
+
+def _networks(value: Any) -> tuple[Network, ...]:
+    return _list(lambda item: ipaddress.ip_network(_text(item)))(value)
+
+
+def _list(convert: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
+    def convert_all(value: Any) -> tuple[_T, ...]:
+        if not isinstance(value, list) or not value:
+            raise ValueError
+        return tuple(convert(item) for item in value)
+
+    return convert_all
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 65535:
+        raise ValueError
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise ValueError
+    return value
+
+
+def _fixed(value: Any) -> Fixed:
+    host, port = split_host(_text(value), 21)
+    return Fixed(host, port)
+
+
+_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def split_host(text: str, port: int) -> tuple[Address | str, int]:
+    """Split "host", "host:port", "[v6]" or "[v6]:port"; `port` where none is said. Raises ValueError."""
+    match = re.fullmatch(r"(?:\[([^]]*)\]|([^:]*))(?::([0-9]{1,5}))?", text)
+    if not match:
+        raise ValueError(text)
+    number = int(match[3]) if match[3] else port
+    if not 1 <= number <= 65535:
+        raise ValueError(text)
+    if match[1] is not None:
+        address = ipaddress.IPv6Address(match[1])
+        if address.scope_id is not None:
+            raise ValueError(text)
+        return address, number
+    try:
+        return ipaddress.IPv4Address(match[2]), number
+    except ValueError:
+        # a name whose last label is all digits would be a mistyped address
+        if not _NAME.fullmatch(match[2]) or match[2].rstrip(".").rpartition(".")[2].isdigit():
+            raise ValueError(text) from None
+        return match[2], number
+
+
+def _show(value: object) -> str:
+    return "nothing" if value is None else repr(value)

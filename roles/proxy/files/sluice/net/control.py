@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A control connection's socket: reads to a callback, writes from a buffer, closes in peace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from sluice.events import Endpoint
+from sluice.protocol.addresses import Address
+
+_READ = 65536
+_HIGH_WATER = 262144  # bytes unsent on one leg at which the other is not read (1.9)
+_LINGER = 5.0  # s for the peer to close after us (1.14)
+_RST = struct.pack("ii", 1, 0)
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))  # 1.16
+
+
+def prepare(sock: socket.socket) -> None:
+    """Set what every control socket needs (1.16, 1.17, 5.2); asyncio does not do it here."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    for option, value in _KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def why(error: OSError) -> str:
+    """Say in a sentence's rest why a connection failed."""
+    if isinstance(error, ConnectionRefusedError):
+        return "refused the connection"
+    return f"cannot be reached: {(error.strerror or str(error)).lower()}"
+
+
+def family(address: Address) -> socket.AddressFamily:
+    """Return the socket family of an address."""
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+class ControlSocket:
+    """One control connection.
+
+    received: called with bytes; ended: with whether it was a reset; closed: when the socket is gone.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        received: Callable[[bytes], None],
+        ended: Callable[[bool], None],
+        closed: Callable[[], None],
+    ) -> None:
+        prepare(sock)
+        self._loop = loop
+        self._sock = sock
+        self._received = received
+        self._ended = ended
+        self._closed = closed
+        self._out = bytearray()
+        self._reading = False
+        self._writing = False
+        self._at_end = False  # the peer sends no more
+        self._closing = False
+        self._timeout: asyncio.TimerHandle | None = None
+        self.gone = False
+
+    @property
+    def congested(self) -> bool:
+        """Whether much is unsent."""
+        return len(self._out) > _HIGH_WATER
+
+    def read(self, wanted: bool) -> None:
+        """Read on, or stop reading."""
+        wanted = (wanted or self._closing) and not self._at_end and not self.gone
+        if wanted and not self._reading:
+            self._loop.add_reader(self._sock, self._readable)
+        elif self._reading and not wanted:
+            self._loop.remove_reader(self._sock)
+        self._reading = wanted
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes; `flush` writes them."""
+        if not self._closing and not self.gone:
+            self._out += data
+
+    def flush(self) -> None:
+        """Write what the kernel takes now; the rest follows by itself."""
+        if self.gone or self._writing or not self._out:
+            return
+        self._writable()
+
+    def _writable(self) -> None:
+        try:
+            sent = self._sock.send(self._out)
+            del self._out[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._broken()
+            return
+        if self._out and not self._writing:
+            self._loop.add_writer(self._sock, self._writable)
+            self._writing = True
+        elif not self._out:
+            self._stop_writing()
+            if self._closing:
+                self._half_close()
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._loop.remove_writer(self._sock)
+            self._writing = False
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._broken()
+            return
+        if data:
+            if not self._closing:
+                self._received(data)
+            return
+        self._at_end = True
+        self.read(False)
+        if self._closing:
+            if not self._out:
+                self._dispose()
+        else:
+            self._ended(False)
+
+    def _broken(self) -> None:
+        told = self._closing or self.gone
+        self._dispose()
+        if not told:
+            self._ended(True)
+
+    def close(self) -> None:
+        """Send what is queued, then FIN; wait a little for the peer's, so that nothing is lost to an RST."""
+        if self._closing or self.gone:
+            return
+        self._closing = True
+        self._timeout = self._loop.call_later(_LINGER, self._dispose)
+        if self._out:
+            self.flush()
+        else:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+        if self._at_end:
+            self._dispose()
+        else:
+            self.read(True)
+
+    def reset(self) -> None:
+        """Close at once, with RST."""
+        if not self.gone:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+            self._dispose()
+
+    def _dispose(self) -> None:
+        if self.gone:
+            return
+        self._at_end = True
+        self.read(False)
+        self._stop_writing()
+        self._out.clear()
+        self.gone = True
+        if self._timeout:
+            self._timeout.cancel()
+        self._sock.close()
+        self._closed()
+
+
+class Connector:
+    """A control connection being opened, from a port of the kernel's choice."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        local: Address,
+        to: Endpoint,
+        connected: Callable[[socket.socket], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._connected = connected
+        self._failed = failed
+        self._sock: socket.socket | None = None
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(family(to.address), socket.SOCK_STREAM)
+            prepare(sock)
+            sock.bind((str(local), 0))
+            sock.connect((str(to.address), to.port))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if sock:
+                sock.close()
+            loop.call_soon(failed, why(error))
+            return
+        assert sock is not None  # noqa: S101 - connect was reached
+        self._sock = sock
+        loop.add_writer(sock, self._done)
+
+    def _done(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        self._loop.remove_writer(sock)
+        self._sock = None
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            sock.close()
+            self._failed(why(OSError(error, os.strerror(error))))
+        else:
+            self._connected(sock)
+
+    def cancel(self) -> None:
+        """Give it up."""
+        if self._sock:
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+            self._sock = None

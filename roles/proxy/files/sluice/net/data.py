@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sockets of one transfer: listeners and connections within their ranges, ends with FIN or RST."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+from sluice import events
+from sluice.events import Endpoint, Event, Leg
+from sluice.net.control import family, why
+from sluice.net.relay import Drain, PipePool, Relay
+from sluice.ports import PortRange
+from sluice.protocol.addresses import Address
+
+_RST = struct.pack("ii", 1, 0)
+_PEACE = struct.pack("ii", 0, 0)
+_LINGER = 30.0  # s for a client that still reads after the end of the data (4.5, 6.8)
+_BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+
+
+def _socket(address: Address) -> socket.socket:
+    """Make a data socket: its death is an RST until its data has ended well (6.4)."""
+    sock = socket.socket(family(address), socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # 13.3
+    if address.version == 6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    _arm(sock)
+    return sock
+
+
+def _arm(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def listen(address: Address, ports: PortRange) -> socket.socket:
+    """Listen on a free port of the range (13.2). Raises OSError: EADDRINUSE when none is free."""
+    for port in ports.candidates():
+        sock = _socket(address)
+        try:
+            sock.bind((str(address), port))
+            sock.listen(8)
+        except OSError as error:
+            sock.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return sock
+    raise OSError(errno.EADDRINUSE, f"no free port in {ports}")
+
+
+class Channel:
+    """All sockets of one transfer; everything it has to tell goes to `emit` as an event."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pipes: PipePool,
+        number: int,
+        emit: Callable[[Event], None],
+        gone: Callable[[Channel], None],
+    ) -> None:
+        """`gone` is called when a released channel holds no socket any more."""
+        self._loop = loop
+        self._pipes = pipes
+        self._number = number
+        self._emit = emit
+        self._gone = gone
+        self._listeners: dict[Leg, socket.socket] = {}
+        self._offered: dict[int, tuple[Leg, socket.socket]] = {}
+        self._tokens = 0
+        self._dials: dict[Leg, socket.socket] = {}
+        self._ends: dict[Leg, socket.socket] = {}
+        self._drains: dict[Leg, Drain] = {}
+        self._at_end: set[Leg] = set()
+        self._relay: Relay | None = None
+        self._source = Leg.SERVER
+        self._idle_check: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._began = time.monotonic()
+        self._bytes = 0
+        self._released = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes handed on so far."""
+        return self._relay.moved if self._relay else self._bytes
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the relay began."""
+        return time.monotonic() - self._began
+
+    # --- listening -------------------------------------------------------------------------------
+
+    def listen(self, action: events.Listen) -> None:
+        """Open a listener; emit Listening or ListenFailed."""
+        try:
+            sock = listen(action.address, action.ports)
+        except OSError as error:
+            cause = (
+                f"no free port in {action.ports}"
+                if error.errno == errno.EADDRINUSE
+                else f"cannot listen on {action.address}: {error.strerror}"
+            )
+            self._emit(events.ListenFailed(self._number, action.leg, cause))
+            return
+        self._listeners[action.leg] = sock
+        self._loop.add_reader(sock, self._acceptable, action.leg)
+        self._emit(events.Listening(self._number, action.leg, sock.getsockname()[1]))
+
+    def _acceptable(self, leg: Leg) -> None:
+        listener = self._listeners.get(leg)
+        if listener is None:
+            return
+        try:
+            sock, name = listener.accept()
+        except OSError:  # gone again, or no descriptors: the session's timer bounds the wait
+            return
+        sock.setblocking(False)
+        _arm(sock)
+        self._tokens += 1
+        self._offered[self._tokens] = (leg, sock)
+        peer = Endpoint(_address(name[0]), name[1])
+        self._emit(events.Incoming(self._number, leg, self._tokens, peer))
+
+    def take(self, token: int) -> None:
+        """Use an offered connection; its listener closes."""
+        leg, sock = self._offered.pop(token)
+        self._close_listener(leg)
+        # A port is busy while its transfer runs: without this another listener could share it (3.17).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        self._ends[leg] = sock
+
+    def drop(self, token: int) -> None:
+        """Reset an offered connection."""
+        _, sock = self._offered.pop(token)
+        sock.close()
+
+    def _close_listener(self, leg: Leg) -> None:
+        listener = self._listeners.pop(leg, None)
+        if listener:
+            self._loop.remove_reader(listener)
+            listener.close()
+
+    # --- dialling --------------------------------------------------------------------------------
+
+    def dial(self, action: events.Dial) -> None:
+        """Connect from a free port of the range; emit Dialled or DialFailed."""
+        self._dial(action, action.ports.candidates())
+
+    def _dial(self, action: events.Dial, ports: Iterator[int]) -> None:
+        target = (str(action.to.address), action.to.port)
+        for port in ports:
+            sock: socket.socket | None = None
+            try:
+                sock = _socket(action.address)
+                sock.bind((str(action.address), port))
+                sock.connect(target)
+            except BlockingIOError:
+                assert sock is not None  # noqa: S101 - connect was reached
+                self._dials[action.leg] = sock
+                self._loop.add_writer(sock, self._dialled, action, ports, port)
+                return
+            except OSError as error:
+                if sock:
+                    sock.close()
+                if error.errno in _BUSY:
+                    continue
+                cause = "does not permit it" if error.errno == errno.EACCES else why(error)
+                self._emit(events.DialFailed(self._number, action.leg, cause))
+                return
+            else:  # connected at once
+                self._ends[action.leg] = sock
+                self._emit(events.Dialled(self._number, action.leg, port))
+                return
+        cause = f"cannot be dialled: no free port in {action.ports}"
+        self._emit(events.DialFailed(self._number, action.leg, cause))
+
+    def _dialled(self, action: events.Dial, ports: Iterator[int], port: int) -> None:
+        sock = self._dials.pop(action.leg)
+        self._loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not error:
+            self._ends[action.leg] = sock
+            self._emit(events.Dialled(self._number, action.leg, port))
+            return
+        sock.close()
+        if error in _BUSY:
+            self._dial(action, ports)
+        else:
+            cause = why(OSError(error, os.strerror(error)))
+            self._emit(events.DialFailed(self._number, action.leg, cause))
+
+    # --- moving data -----------------------------------------------------------------------------
+
+    def relay(self, source: Leg, idle: float) -> None:
+        """Move data from leg `source` to the other."""
+        self._source = source
+        self._began = time.monotonic()
+        try:
+            self._relay = Relay(
+                self._loop,
+                self._pipes,
+                self._ends[source],
+                self._ends[source.other],
+                began=lambda: self._emit(events.DataMoved(self._number)),
+                ended=lambda: self._emit(events.DataEnd(self._number)),
+                broken=self._broken,
+            )
+        except OSError:  # no descriptor for a pipe
+            self._emit(events.DataReset(self._number, source))
+            return
+        self._drain(source.other)
+        self._watch(idle / 4, 0, self._relay.moved)
+
+    def _watch(self, step: float, silent: int, moved: int) -> None:
+        """Emit DataIdle after four steps without a byte."""
+        if self._relay is None:
+            return
+        now = self._relay.moved
+        silent = silent + 1 if now == moved else 0
+        if silent > 4:
+            silent = 0
+            self._emit(events.DataIdle(self._number))
+        self._idle_check = self._loop.call_later(step, self._watch, step, silent, now)
+
+    def _stop_watch(self) -> None:
+        if self._idle_check:
+            self._idle_check.cancel()
+            self._idle_check = None
+
+    def _broken(self, sock: socket.socket) -> None:
+        leg = next((leg for leg, end in self._ends.items() if end is sock), self._source)
+        self._emit(events.DataReset(self._number, leg))
+
+    def _drain(self, leg: Leg) -> None:
+        self._drains[leg] = Drain(self._loop, self._ends[leg], lambda reset: self._drained(leg, reset))
+
+    def _drained(self, leg: Leg, reset: bool) -> None:
+        self._drains.pop(leg, None)
+        self._at_end.add(leg)
+        if self._released:
+            self._close_end(leg)
+            self._check_gone()
+        elif reset:
+            self._emit(events.DataReset(self._number, leg))
+
+    def finish(self) -> None:
+        """After the clean end of the source: FIN to the sink; from here no RST (6.4, 6.6)."""
+        self._stop_relay()
+        for sock in self._ends.values():
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _PEACE)
+        with contextlib.suppress(OSError):  # a sink that is gone already shows on its drain
+            self._ends[self._source.other].shutdown(socket.SHUT_WR)
+
+    def discard(self, leg: Leg) -> None:
+        """Read a leg to its end and throw the data away."""
+        self._stop_relay()
+        if leg in self._ends and leg not in self._drains:
+            self._drain(leg)
+
+    def _stop_relay(self) -> None:
+        self._stop_watch()
+        if self._relay:
+            self._relay.stop()
+            self._bytes = self._relay.moved
+            self._relay = None
+
+    # --- ends ------------------------------------------------------------------------------------
+
+    def reset(self, leg: Leg | None) -> None:
+        """Close a leg, or both, with RST; a listener or a dial of it too."""
+        for each in (leg,) if leg else Leg:
+            if each in self._ends:
+                self._stop_relay()
+                with contextlib.suppress(OSError):
+                    self._ends[each].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                self._close_end(each)
+            self._close_listener(each)
+            dial = self._dials.pop(each, None)
+            if dial:
+                self._loop.remove_writer(dial)
+                dial.close()
+            for token in [t for t, (owner, _) in self._offered.items() if owner is each]:
+                self.drop(token)
+
+    def release(self) -> None:
+        """Let the ends close: the source at once, the sink when its peer has (bounded, 6.8)."""
+        self._released = True
+        self._stop_relay()
+        for leg in list(self._listeners):
+            self._close_listener(leg)
+        for leg in list(self._ends):
+            with contextlib.suppress(OSError):  # its TIME_WAIT must not eat the port (13.3)
+                self._ends[leg].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if leg is self._source or leg in self._at_end:
+                self._close_end(leg)
+        if self._ends:
+            self._linger = self._loop.call_later(_LINGER, self._expire)
+        self._check_gone()
+
+    def _expire(self) -> None:
+        for leg in list(self._ends):
+            self._close_end(leg)
+        self._check_gone()
+
+    def _close_end(self, leg: Leg) -> None:
+        drain = self._drains.pop(leg, None)
+        if drain:
+            drain.stop()
+        self._ends.pop(leg).close()
+
+    def _check_gone(self) -> None:
+        if self._released and not self._ends:
+            if self._linger:
+                self._linger.cancel()
+                self._linger = None
+            self._gone(self)
+
+
+def _address(text: str) -> Address:
+    return ipaddress.ip_address(text.partition("%")[0])

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs one session: feeds it what happens on its sockets, does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import traceback
+from collections import deque
+from collections.abc import Callable
+
+from sluice import events
+from sluice.events import Action, Event, Leg, Timer
+from sluice.journal import Journal
+from sluice.net.control import Connector, ControlSocket
+from sluice.net.data import Channel
+from sluice.net.relay import PipePool
+from sluice.net.resolve import Resolver
+from sluice.session import Session
+
+
+class Runner:
+    """One client's session and its sockets. `finished` is called when the last socket is closed."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        session: Session,
+        *,
+        journal: Journal,
+        pipes: PipePool,
+        resolver: Resolver,
+        finished: Callable[[Runner], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._journal = journal
+        self._pipes = pipes
+        self._resolver = resolver
+        self._finished = finished
+        self._session = session
+        self._queue: deque[Event] = deque()
+        self._busy = False
+        self._client = ControlSocket(
+            self._loop,
+            sock,
+            lambda data: self.feed(events.Received(Leg.CLIENT, data)),
+            lambda reset: self.feed(events.Ended(Leg.CLIENT, reset)),
+            self._check_finished,
+        )
+        self._server: ControlSocket | None = None
+        self._connector: Connector | None = None
+        self._lookup: asyncio.Task[None] | None = None
+        self._channels: dict[int, Channel] = {}
+        self._lingering: set[Channel] = set()
+        self._deadlines: dict[Timer, float] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._done = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._busy = True
+        try:
+            self._perform(self._session.start())
+        finally:
+            self._busy = False
+        self._work()
+
+    def feed(self, event: Event) -> None:
+        """Give the session an event, and do what it says; also from within its own actions."""
+        self._queue.append(event)
+        self._work()
+
+    def _work(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._queue:
+                event = self._queue.popleft()
+                try:
+                    self._perform(self._session.handle(event))
+                except Exception:
+                    self._crash()
+            self._client.flush()
+            if self._server:
+                self._server.flush()
+            # one leg is not read while the other cannot be written (1.9)
+            congested = self._server is not None and self._server.congested
+            self._client.read(self._session.accepts_input and not congested)
+            if self._server:
+                self._server.read(not self._client.congested)
+        finally:
+            self._busy = False
+
+    def _crash(self) -> None:
+        text = traceback.format_exc()
+        fields = self._session.log_fields()
+        self._journal.write("warning", f"internal error, the session ends: {text}", 3, **fields)
+        try:
+            self._perform(self._session.crash())
+        except Exception:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close everything with RST."""
+        for channel in list(self._channels.values()):
+            channel.reset(None)
+            channel.release()
+        self._client.reset()
+        if self._server:
+            self._server.reset()
+
+    # --- actions ---------------------------------------------------------------------------------
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case events.Send(leg=Leg.CLIENT, data=data):
+                    self._client.send(data)
+                case events.Send(data=data):
+                    if self._server:
+                        self._server.send(data)
+                case events.Start(timer=timer, seconds=seconds):
+                    self._start_timer(timer, seconds)
+                case events.Cancel(timer=timer):
+                    self._deadlines.pop(timer, None)
+                case events.Listen():
+                    self._channel(action.transfer).listen(action)
+                case events.Take():
+                    self._channels[action.transfer].take(action.token)
+                case events.Drop():
+                    channel = self._channels.get(action.transfer)
+                    if channel:
+                        channel.drop(action.token)
+                case events.Dial():
+                    self._channel(action.transfer).dial(action)
+                case events.Relay():
+                    self._channels[action.transfer].relay(action.source, action.idle)
+                case events.Finish():
+                    self._channels[action.transfer].finish()
+                case events.Discard():
+                    self._channels[action.transfer].discard(action.leg)
+                case events.Reset():
+                    if action.transfer in self._channels:
+                        self._channels[action.transfer].reset(action.leg)
+                case events.Release():
+                    self._release(action.transfer)
+                case events.Log():
+                    self._log(action)
+                case events.Connect():
+                    self._connector = Connector(
+                        self._loop, action.local, action.to, self._connected, self._connect_failed
+                    )
+                case events.Close(leg=Leg.CLIENT):
+                    self._client.close()
+                case events.Close():
+                    self._close_server()
+                case events.Resolve(name=name):
+                    self._lookup = self._loop.create_task(self._resolve(name))
+
+    def _channel(self, number: int) -> Channel:
+        if number not in self._channels:
+            self._channels[number] = Channel(self._loop, self._pipes, number, self.feed, self._channel_gone)
+        return self._channels[number]
+
+    def _release(self, number: int) -> None:
+        channel = self._channels.pop(number, None)
+        if channel:
+            self._lingering.add(channel)
+            channel.release()
+
+    def _channel_gone(self, channel: Channel) -> None:
+        self._lingering.discard(channel)
+        self._check_finished()
+
+    def _log(self, action: events.Log) -> None:
+        fields = action.fields
+        if action.transfer is not None:
+            channel = self._channels.get(action.transfer)
+            fields = self._session.log_fields() | fields
+            fields["SLUICE_BYTES"] = str(channel.bytes if channel else 0)
+            fields["SLUICE_SECONDS"] = f"{channel.seconds if channel else 0:.3f}"
+        self._journal.write(action.event, action.message, action.priority, **fields)
+
+    # --- the server's control connection ---------------------------------------------------------
+
+    def _connected(self, sock: socket.socket) -> None:
+        self._connector = None
+        self._server = ControlSocket(
+            self._loop,
+            sock,
+            lambda data: self.feed(events.Received(Leg.SERVER, data)),
+            lambda reset: self.feed(events.Ended(Leg.SERVER, reset)),
+            self._check_finished,
+        )
+        self.feed(events.Connected(ipaddress.ip_address(sock.getsockname()[0])))
+
+    def _connect_failed(self, cause: str) -> None:
+        self._connector = None
+        self.feed(events.ConnectFailed(cause))
+
+    def _close_server(self) -> None:
+        if self._connector:
+            self._connector.cancel()
+            self._connector = None
+        if self._lookup:
+            self._lookup.cancel()
+        if self._server:
+            self._server.close()
+
+    async def _resolve(self, name: str) -> None:
+        found = await self._resolver.resolve(name)
+        self._lookup = None
+        self.feed(found)
+
+    # --- timers: one alarm for all, moved only when it must be -----------------------------------
+
+    def _start_timer(self, timer: Timer, seconds: float) -> None:
+        when = self._loop.time() + seconds
+        self._deadlines[timer] = when
+        if self._alarm is None or self._alarm.when() > when:
+            self._set_alarm(when)
+
+    def _set_alarm(self, when: float) -> None:
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        now = self._loop.time() + 0.001  # the loop's clock rounds
+        for timer in [t for t, when in self._deadlines.items() if when <= now]:
+            if self._deadlines.get(timer, now + 1) <= now:
+                del self._deadlines[timer]
+                self.feed(events.Expired(timer))
+        if self._deadlines and self._alarm is None:
+            self._set_alarm(min(self._deadlines.values()))
+
+    def _check_finished(self) -> None:
+        if self._done or not self._session.over or not self._client.gone or self._lingering:
+            return
+        if self._server is None or self._server.gone:
+            self._done = True
+            if self._alarm:
+                self._alarm.cancel()
+            self._finished(self)

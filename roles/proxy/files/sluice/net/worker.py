@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Accepts clients on the listeners it is given and keeps their sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+import socket
+
+from sluice import access, events
+from sluice.config import Settings
+from sluice.events import Endpoint
+from sluice.journal import Journal
+from sluice.net.control import prepare
+from sluice.net.relay import PipePool
+from sluice.net.resolve import Resolver
+from sluice.net.runner import Runner
+from sluice.session import Session
+
+_BATCH = 64  # connections accepted in one callback
+_PAUSE = 0.2  # s without accepting when descriptors run out (2.12)
+
+
+class Worker:
+    """Serves sessions until it is stopped."""
+
+    def __init__(self, settings: Settings, journal: Journal, listeners: list[socket.socket]) -> None:
+        """The listeners bind and listen already; they are the worker's to close."""
+        self._settings = settings
+        self._journal = journal
+        self._listeners = listeners
+        self._pipes = PipePool()
+        resolvers = settings.servers.resolvers if settings.servers else ()
+        self._resolver = Resolver(resolvers, settings.timeouts.connect)
+        self._runners: set[Runner] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def start(self) -> None:
+        """Accept clients."""
+        self._loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                sock, name = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:  # it was reset while it waited
+                continue
+            except OSError as error:  # EMFILE and the like: breathe, then go on
+                self._journal.write(
+                    "warning", f"cannot accept a client: {error.strerror}", 4, SLUICE_HOP=self._settings.hop
+                )
+                self._loop.remove_reader(listener)
+                self._loop.call_later(_PAUSE, self._resume, listener)
+                return
+            try:
+                self._begin(sock, name)
+            except Exception as error:
+                sock.close()
+                self._journal.write("warning", f"cannot serve a client: {error!r}", 3)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
+        prepare(sock)
+        peer = Endpoint(ipaddress.ip_address(name[0].partition("%")[0]), name[1])
+        if not access.inside(peer.address, self._settings.client_side.peers):
+            self._refuse(sock, peer)
+            return
+        local = ipaddress.ip_address(sock.getsockname()[0])
+        session = Session(self._settings, secrets.token_hex(6), peer, local)
+        runner = Runner(
+            sock,
+            session,
+            journal=self._journal,
+            pipes=self._pipes,
+            resolver=self._resolver,
+            finished=self._finished,
+        )
+        self._runners.add(runner)
+        self._empty.clear()
+        runner.start()
+
+    def _refuse(self, sock: socket.socket, peer: Endpoint) -> None:
+        hop = self._settings.hop
+        reason = f"{peer.address} is not in the allowed networks"
+        self._journal.write(
+            "refused",
+            f"refused: {reason}",
+            5,
+            SLUICE_HOP=hop,
+            SLUICE_CLIENT=str(peer),
+            SLUICE_REASON=reason,
+        )
+        with contextlib.suppress(OSError):
+            sock.send(f"421 {hop}: {reason}.\r\n".encode())
+        sock.close()
+
+    def _finished(self, runner: Runner) -> None:
+        self._runners.discard(runner)
+        if not self._runners:
+            self._empty.set()
+
+    # --- stopping --------------------------------------------------------------------------------
+
+    def close_listeners(self) -> None:
+        """Take no more clients."""
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
+
+    def stop(self, now: bool) -> None:
+        """End the sessions: idle ones, or all of them now (10.3)."""
+        for runner in list(self._runners):
+            runner.feed(events.Stop(now))
+
+    def abandon(self) -> None:
+        """Drop what is left, with RST."""
+        for runner in list(self._runners):
+            runner.abandon()
+
+    async def ended(self) -> None:
+        """Return when no session is left."""
+        await self._empty.wait()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a proxy must know of each verb, in one table; the session asks it (DESIGN)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Mode(Enum):
+    """How a leg's data connection is opened: active, the server end opens; passive, the client end."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+
+    @property
+    def other(self) -> Mode:
+        return Mode.PASSIVE if self is Mode.ACTIVE else Mode.ACTIVE
+
+
+class Kind(Enum):
+    """Which hand of the session deals with a verb."""
+
+    FORWARD = "forward"  # the server answers; its reply is relayed as it comes
+    REFUSE = "refuse"  # the proxy answers `local`, always
+    SETUP = "setup"  # the proxy answers, and sets up its server leg
+    TRANSFER = "transfer"  # moves data
+    USER = "user"
+    LOGIN = "login"  # PASS, ACCT
+    REIN = "rein"
+    FEAT = "feat"
+    ABOR = "abor"
+    QUIT = "quit"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One line of the table.
+
+    upload: of a transfer, whether the client sends. side: may run while data moves (5.1).
+    mode, extended: of a set-up, what it asks for, and whether it is RFC 2428's form.
+    secret: its argument is never logged. local: the proxy's own answer (REFUSE: always;
+    else while no server is chosen yet, 2.5). refused: arguments (upper case) answered 504.
+    """
+
+    name: bytes
+    kind: Kind = Kind.FORWARD
+    upload: bool = False
+    side: bool = False
+    mode: Mode | None = None
+    extended: bool = False
+    secret: bool = False
+    local: str = ""
+    refused: frozenset[bytes] = frozenset()
+
+
+_NO_TLS = "502 {verb} is not available: this proxy does no TLS yet."
+_NOT_CARRIED = "502 {verb} is not available through this proxy."
+
+_TABLE = (
+    Verb(b"USER", Kind.USER),
+    Verb(b"PASS", Kind.LOGIN, secret=True),
+    Verb(b"ACCT", Kind.LOGIN, secret=True),
+    Verb(b"REIN", Kind.REIN),
+    Verb(b"QUIT", Kind.QUIT),
+    Verb(b"FEAT", Kind.FEAT, local="211 no features"),
+    Verb(b"ABOR", Kind.ABOR, side=True),
+    Verb(b"STAT", side=True),
+    Verb(b"NOOP", side=True, local="200 OK."),
+    Verb(b"SYST", local="215 UNIX Type: L8"),
+    Verb(b"HELP", local="214 Log in as user@host; the server's own help follows then."),
+    Verb(b"OPTS", local="200 OK."),
+    Verb(b"CLNT", local="200 OK."),
+    Verb(b"HOST", local=_NOT_CARRIED),
+    Verb(b"OPEN", local=_NOT_CARRIED),
+    # 7.10: block and compressed mode keep the connection open across files; only EOF ends a transfer here
+    Verb(b"MODE", refused=frozenset((b"B", b"C"))),
+    Verb(b"PORT", Kind.SETUP, mode=Mode.ACTIVE),
+    Verb(b"EPRT", Kind.SETUP, mode=Mode.ACTIVE, extended=True),
+    Verb(b"PASV", Kind.SETUP, mode=Mode.PASSIVE),
+    Verb(b"EPSV", Kind.SETUP, mode=Mode.PASSIVE, extended=True),
+    Verb(b"RETR", Kind.TRANSFER),
+    Verb(b"LIST", Kind.TRANSFER),
+    Verb(b"NLST", Kind.TRANSFER),
+    Verb(b"MLSD", Kind.TRANSFER),
+    Verb(b"STOR", Kind.TRANSFER, upload=True),
+    Verb(b"STOU", Kind.TRANSFER, upload=True),
+    Verb(b"APPE", Kind.TRANSFER, upload=True),
+    # 8.1
+    *(
+        Verb(name, Kind.REFUSE, secret=True, local=_NO_TLS)
+        for name in (b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"MIC", b"ENC", b"CONF")
+    ),
+    # 3.23: these carry addresses that the proxy does not rewrite
+    *(
+        Verb(name, Kind.REFUSE, local=_NOT_CARRIED)
+        for name in (b"LPRT", b"LPSV", b"SPSV", b"CPSV", b"SSCN", b"CEPR")
+    ),
+)
+
+VERBS = {verb.name: verb for verb in _TABLE}
+
+# 7.3: features the proxy does not carry
+HIDDEN_FEATURES = frozenset({verb.name for verb in _TABLE if verb.kind is Kind.REFUSE} | {b"ESTA", b"ESTP"})
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line: `line` is what came, `argument` what follows the one SP (1.5), octets untouched."""
+
+    verb: Verb
+    line: bytes
+    argument: bytes
+
+
+def parse_command(line: bytes) -> Command:
+    """Split a line into verb and argument; a verb that the table lacks is forwarded (7.9)."""
+    word, _, argument = line.partition(b" ")
+    name = word.upper()
+    return Command(VERBS.get(name) or Verb(name), line, argument)

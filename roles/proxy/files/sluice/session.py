@@ -1,0 +1,857 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One FTP session: events in, actions out. No socket, no clock.
+
+Commands go to the server one at a time: the next one leaves when the reply to the last is whole
+(1.11, 1.12). Only ABOR, STAT and NOOP may overtake a transfer whose data moves (5.1). `_awaiting` is
+the FIFO of commands that the server owes a reply; the proxy's own (EPSV, PORT ...) stand in it too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from sluice import access, events
+from sluice.config import Settings
+from sluice.events import Action, Endpoint, Event, Leg, Timer
+from sluice.protocol import addresses
+from sluice.protocol.addresses import Address, BadAddressError
+from sluice.protocol.lines import CommandReader, LineFault
+from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features, reply
+from sluice.protocol.verbs import HIDDEN_FEATURES, Command, Kind, Mode, Verb, parse_command
+from sluice.transfer import Transfer, target_refused
+
+_QUEUE = 64  # command lines that may wait; more stay in the kernel
+_COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
+_LINE = 30.0  # s for the rest of a command line (2.11)
+_ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, or never is (5.4)
+
+# Beside a running transfer these answer a command that overtook it, all else the transfer (5.1).
+_SIDE_CODES = frozenset((200, 202, 211, 212, 213, 214, 215, 225, 500, 501, 502, 503, 504, 530))
+
+
+class Phase(Enum):
+    """Where the session's server is."""
+
+    LOCAL = "local"  # not chosen yet: USER user@host chooses (2.3)
+    RESOLVING = "resolving"
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    READY = "ready"
+    OVER = "over"
+
+
+@dataclass(slots=True)
+class Entry:
+    """A command that the server owes a reply. `own` takes the reply to one of the proxy's own."""
+
+    verb: Verb
+    command: Command | None
+    own: Callable[[int, bytes], None] | None = None
+
+
+class Session:
+    """The decisions of one session; `handle` takes each event, in order, and returns what to do."""
+
+    def __init__(self, settings: Settings, ident: str, peer: Endpoint, local: Address) -> None:
+        """`peer`, `local`: the two ends of the client's control connection."""
+        self.settings = settings
+        self.client_peer = peer
+        self.client_local = local
+        self.server_peer = peer  # until there is a server
+        self.server_local = local
+        self.server_name = ""
+        self.lacking: set[bytes] = set()
+        self.phase = Phase.LOCAL
+        self._ident = ident
+        self._actions: list[Action] = []
+        self._commands = CommandReader()
+        self._replies = ReplyReader()
+        self._waiting: deque[Command | LineFault] = deque()
+        self._current: Entry | None = None  # the client's command that is being served
+        self._awaiting: deque[Entry] = deque()
+        self._receiver: Entry | None = None  # of the reply that is coming in
+        self._collected: bytearray | None = None
+        self._relayed_part = False  # the client has seen the beginning of a reply
+        self._transfer: Transfer | None = None
+        self._transfers = 0
+        self._final: tuple[int, bytes] | None = None  # held until the data is delivered (4.3)
+        self._held: list[bytes] = []  # what came behind it
+        self._farewell: bytes | None = None  # the server left while a final reply was held
+        self._user = b""
+        self._logged_in = False
+        self._epsv_all = False
+        self._client_gone = False
+        self._stopping = False
+        self._targets: deque[Endpoint] = deque()
+        self._resolve_port = 0
+        self._patience = 0.0
+        self._destination: access.Destination | None = None
+        self._timers: set[Timer] = set()
+
+    # --- the outside -----------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended; what is left is the net's to close."""
+        return self.phase is Phase.OVER
+
+    @property
+    def accepts_input(self) -> bool:
+        """Whether the client should be read from."""
+        return len(self._waiting) < _QUEUE
+
+    def start(self) -> list[Action]:
+        """Return what to do first."""
+        self._log("session-start", f"session from {self.client_peer}")
+        servers = self.settings.servers
+        if self.settings.next_hop:
+            hop = self.settings.next_hop
+            self._connect(hop.hosts[0].addresses, hop.control_port)
+        elif servers and servers.fixed:
+            self._choose(servers.fixed.host, servers.fixed.port)
+        else:
+            self._send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
+        return self._settle(restart_idle=True)
+
+    def handle(self, event: Event) -> list[Action]:
+        """Take one event; return what to do."""
+        if self.over:
+            if isinstance(event, events.Incoming):
+                self.do(events.Drop(event.transfer, event.token))
+            return self._flush()
+        match event:
+            case events.Received(leg=Leg.CLIENT, data=data):
+                self._from_client(data)
+            case events.Received(data=data):
+                self._from_server(data)
+            case events.Ended(leg=Leg.CLIENT, reset=reset):
+                self._client_ended(reset)
+            case events.Ended():
+                self._server_ended()
+            case events.Connected(local=local):
+                self.server_local = local
+                self._cancel(Timer.CONNECT)
+                self._start(Timer.GREETING, self.settings.timeouts.greeting)
+                self.phase = Phase.GREETING
+            case events.ConnectFailed(cause=cause):
+                self._connect_failed(cause)
+            case events.Resolved():
+                self._resolved(event)
+            case events.Expired(timer=timer):
+                self._expired(timer)
+            case events.Stop(now=now):
+                self._stop(now)
+            case _:
+                self._data(event)
+        self._advance()
+        self._pump()
+        return self._settle(restart_idle=isinstance(event, events.Received))
+
+    def crash(self) -> list[Action]:
+        """End the session after an error of the proxy's own (6.4)."""
+        self._actions.clear()
+        if self.over:
+            return []
+        self._end("the proxy failed", "proxy-error")
+        return self._flush()
+
+    # --- what transfers use ----------------------------------------------------------------------
+
+    def do(self, action: Action) -> None:
+        """Have the net do it."""
+        self._actions.append(action)
+
+    def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
+        """Send the proxy's own command to the server."""
+        self._awaiting.append(Entry(parse_command(line).verb, None, answered))
+        self.do(events.Send(Leg.SERVER, line + b"\r\n"))
+
+    def refused(self, reason: str) -> None:
+        """Log a refusal."""
+        self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason)
+
+    # --- small ones ------------------------------------------------------------------------------
+
+    def _flush(self) -> list[Action]:
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _start(self, timer: Timer, seconds: float) -> None:
+        self._timers.add(timer)
+        self.do(events.Start(timer, seconds))
+
+    def _cancel(self, timer: Timer) -> None:
+        if timer in self._timers:
+            self._timers.discard(timer)
+            self.do(events.Cancel(timer))
+
+    def _send(self, raw: bytes) -> None:
+        self.do(events.Send(Leg.CLIENT, raw))
+
+    def _answer(self, code: int, sentence: str) -> None:
+        """Answer the client in the proxy's own words, naming the hop."""
+        self._send(reply(f"{code} {self.settings.hop}: {sentence}."))
+
+    def _log(self, event: str, message: str, priority: int = 6, **fields: str) -> None:
+        self.do(events.Log(event, message, priority, None, self.log_fields() | fields))
+
+    def log_fields(self) -> dict[str, str]:
+        """Return the fields that every record of this session bears."""
+        fields = {
+            "SLUICE_HOP": self.settings.hop,
+            "SLUICE_SESSION": self._ident,
+            "SLUICE_CLIENT": str(self.client_peer),
+        }
+        if self._user:
+            fields["SLUICE_USER"] = show(self._user)
+        if self.server_name:
+            fields["SLUICE_SERVER"] = str(self.server_peer)
+        return fields
+
+    # --- from the client -------------------------------------------------------------------------
+
+    def _from_client(self, data: bytes) -> None:
+        for line in self._commands.feed(data):
+            self._waiting.append(line if isinstance(line, LineFault) else parse_command(line))
+
+    def _pump(self) -> None:
+        """Serve the client's commands as far as they may be served now."""
+        while self._waiting and not self._busy() and not self.over:
+            self._serve(self._waiting.popleft())
+            self._advance()
+        if self.over:
+            return
+        if self._waiting:
+            self._overtake()
+        if self._client_gone and not self._waiting and self._current is None:
+            self._end("")
+        elif self._stopping and not self._busy():
+            self._end("the proxy is shutting down")
+
+    def _busy(self) -> bool:
+        connecting = self.phase in (Phase.RESOLVING, Phase.CONNECTING, Phase.GREETING)
+        return self._current is not None or bool(self._awaiting) or connecting
+
+    def _overtake(self) -> None:
+        """Serve what may be served while a transfer runs: ABOR from anywhere, STAT and NOOP in turn (5.1)."""
+        transfer, current = self._transfer, self._current
+        if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
+            return
+        for command in self._waiting:
+            if isinstance(command, Command) and command.verb.kind is Kind.ABOR:
+                self._waiting.remove(command)
+                self._abort(command)
+                return
+        while self._waiting and transfer.preliminary:
+            command = self._waiting[0]
+            if isinstance(command, LineFault) or not command.verb.side:
+                return
+            self._waiting.popleft()
+            self._forward(command, aside=True)
+
+    def _serve(self, command: Command | LineFault) -> None:
+        if isinstance(command, LineFault):
+            self._send(reply(command.value))
+            return
+        verb = command.verb
+        if not verb.name:
+            self._send(reply("500 the command line is empty."))
+        elif verb.kind is Kind.REFUSE:
+            self._send(reply(verb.local.format(verb=verb.name.decode())))
+        elif verb.kind is Kind.QUIT and self.phase is Phase.LOCAL:
+            self._send(reply("221 Goodbye."))
+            self._end("")
+        elif self.phase is Phase.LOCAL and verb.kind is not Kind.USER:
+            text = verb.local.format(verb=verb.name.decode())
+            self._send(reply(text or f"530 {self.settings.hop}: log in as user@host first."))
+        elif command.argument.strip(b" ").upper() in verb.refused:
+            self._send(reply(f"504 {show(command.line)} is not available through this proxy."))
+        elif verb.kind is Kind.USER:
+            self._serve_user(command)
+        elif verb.kind is Kind.SETUP:
+            self._serve_setup(command)
+        elif verb.kind is Kind.TRANSFER:
+            self._serve_transfer(command)
+        elif verb.kind is Kind.ABOR:
+            self._drop_setup()  # 5.6
+            self._forward(command)
+        else:
+            self._forward(command)
+
+    def _forward(self, command: Command, aside: bool = False) -> None:
+        entry = Entry(command.verb, command)
+        if not aside:
+            self._current = entry
+        self._awaiting.append(entry)
+        self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
+
+    def _serve_user(self, command: Command) -> None:
+        servers = self.settings.servers
+        if servers is None or servers.fixed:
+            self._user = command.argument
+            self._forward(command)
+            return
+        destination = access.parse_destination(command.argument, 21)
+        if destination is None:
+            self._send(reply("501 log in as user@host or user@host:port."))
+            return
+        if self.phase is Phase.READY:  # 2.8
+            known = self._destination
+            if known and (known.host, known.port) == (destination.host, destination.port):
+                self._user = destination.user
+                self._forward(parse_command(command.line[:5] + destination.user))
+            else:
+                self._answer(530, "this session has its server; open another one for another server")
+            return
+        reason = access.destination_refused(servers, destination.host, destination.port)
+        if reason:
+            self.refused(reason)
+            self._answer(530, reason)
+            return
+        self._user = destination.user
+        self._destination = destination
+        self._current = Entry(command.verb, parse_command(command.line[:5] + destination.user))
+        self._choose(destination.host, destination.port)
+
+    def _serve_setup(self, command: Command) -> None:
+        verb = command.verb
+        mode = verb.mode
+        assert mode is not None  # noqa: S101 - of every set-up in the table
+        target: Endpoint | None = None
+        text = ""
+        version = self.client_peer.address.version
+        if not self._logged_in:
+            text = f"530 {self.settings.hop}: log in first."
+        elif mode not in self.settings.client_side.modes:  # 13.6
+            leg = self.settings.client_side.leg
+            text = f"502 {self.settings.hop}: leg {leg} does not allow {mode.value} transfers."
+        elif verb.name == b"EPSV" and command.argument.strip(b" ").upper() == b"ALL":
+            self._epsv_all = True  # 3.10
+            text = "200 EPSV ALL understood."
+        elif self._epsv_all and verb.name != b"EPSV":
+            text = f"503 {verb.name.decode()} after EPSV ALL."
+        elif verb.name == b"EPSV":
+            text = _epsv_refused(command.argument.strip(b" "), version)
+        elif verb.name == b"PASV" and version == 6:
+            text = "425 PASV is for IPv4, use EPSV."  # 3.5
+        elif verb.name == b"PASV" and command.argument.strip(b" "):
+            text = "501 PASV takes no argument."
+        elif mode is Mode.ACTIVE:
+            target, text = self._read_target(command)
+        if text:
+            self._send(reply(text))
+            return
+        self._drop_setup()  # 3.18
+        self._transfers += 1
+        transfer = self._transfer = Transfer(self, self._transfers, mode, target)
+        if target:
+            self._send(reply(f"200 {verb.name.decode()} command successful."))
+            transfer.server.begin()
+        else:
+            self._current = Entry(verb, command)  # until the listener is up
+            transfer.listen()
+
+    def _read_target(self, command: Command) -> tuple[Endpoint | None, str]:
+        try:
+            read = addresses.parse_eprt if command.verb.extended else addresses.parse_port
+            address, port = read(command.argument)
+        except BadAddressError as error:
+            return None, error.reply
+        reason = target_refused(self, address, port)
+        if reason:
+            self.refused(reason)
+            return None, f"504 {self.settings.hop}: {reason}."
+        return Endpoint(address, port), ""
+
+    def _serve_transfer(self, command: Command) -> None:
+        if not self._logged_in:
+            self._send(reply(f"530 {self.settings.hop}: log in first."))
+        elif self._transfer is None:
+            self._send(reply("425 use PORT, EPRT, PASV or EPSV first."))  # 3.20
+        elif self._client_gone and not self._quit_waits():
+            self._end("")
+        else:
+            self._current = Entry(command.verb, command)
+            self._transfer.start(command.verb.upload)
+
+    def _drop_setup(self) -> None:
+        if self._transfer:
+            self._transfer.close("", "", "")
+            self._transfer = None
+
+    def _abort(self, command: Command) -> None:
+        """ABOR while a transfer verb is being served (5.3-5.6)."""
+        assert self._transfer is not None  # noqa: S101 - the caller looked
+        if not self._transfer.verb_sent:
+            self._conclude("aborted", reply(f"426 {self.settings.hop}: aborted before it began."))
+            self._forward(command)
+            return
+        self._transfer.abort()
+        self._forward(command, aside=True)
+        self._advance()
+
+    def _client_ended(self, reset: bool) -> None:
+        self._client_gone = True
+        transfers = self._current is not None and self._current.verb.kind is Kind.TRANSFER
+        if reset or (transfers and not self._quit_waits()):  # 1.14, 6.2
+            self._end("", "reset-by-client" if reset else "aborted")
+
+    def _quit_waits(self) -> bool:
+        return any(isinstance(c, Command) and c.verb.kind is Kind.QUIT for c in self._waiting)
+
+    # --- the server: choosing, connecting ----------------------------------------------------------
+
+    def _choose(self, host: Address | str, port: int) -> None:
+        if isinstance(host, str):
+            self.phase = Phase.RESOLVING
+            self.server_name = f"server {host}"
+            self._targets = deque()
+            self._resolve_port = port
+            self._start(Timer.CONNECT, self.settings.timeouts.connect)
+            self.do(events.Resolve(host))
+        else:
+            self._connect((host,), port)
+
+    def _resolved(self, event: events.Resolved) -> None:
+        if self.phase is not Phase.RESOLVING:
+            return
+        self._cancel(Timer.CONNECT)
+        servers = self.settings.servers
+        networks = servers.networks if servers else ()
+        allowed = tuple(a for a in event.addresses if access.inside(a, networks))
+        if allowed:
+            self._connect(allowed, self._resolve_port)
+            return
+        if event.addresses:
+            cause = f"{self.server_name} has no address in the allowed networks"
+            self.refused(cause)
+        else:
+            cause = f"{self.server_name}: {event.cause}"
+        self._no_server(cause)
+
+    def _no_server(self, cause: str) -> None:
+        """The name leads nowhere: 530, and the client may log in elsewhere; a fixed one ends the session."""
+        if self._current is None:
+            self._end(cause)
+            return
+        self.server_name = ""
+        self.phase = Phase.LOCAL
+        self._current = None
+        self._destination = None
+        self._answer(530, cause)
+
+    def _connect(self, hosts: tuple[Address, ...], port: int) -> None:
+        """Connect to the first of the addresses that answers: the client's family first, then the other."""
+        family = self.client_peer.address.version
+        ordered = sorted(hosts, key=lambda a: a.version != family)
+        side = self.settings.server_side
+        self._targets = deque(Endpoint(a, port) for a in ordered if side.local(a.version))
+        if not self._targets:
+            self.server_peer = Endpoint(ordered[0], port)
+            self._name_server()
+            self._end(f"this host has no IPv{ordered[0].version} address towards {self.server_name}")
+            return
+        self._patience = self.settings.timeouts.connect / len(self._targets)
+        self._connect_next()
+
+    def _name_server(self) -> None:
+        if self.settings.next_hop:
+            self.server_name = f"next hop {self.settings.server_side.neighbour} ({self.server_peer})"
+        else:
+            self.server_name = f"server {self.server_peer}"
+
+    def _connect_next(self) -> None:
+        self.server_peer = self._targets.popleft()
+        self._name_server()
+        local = self.settings.server_side.local(self.server_peer.address.version)
+        assert local is not None  # noqa: S101 - _connect kept only such
+        self.phase = Phase.CONNECTING
+        self._start(Timer.CONNECT, self._patience)
+        self.do(events.Connect(local.address, self.server_peer))
+
+    def _connect_failed(self, cause: str) -> None:
+        if self.phase is not Phase.CONNECTING:
+            return
+        self._cancel(Timer.CONNECT)
+        if self._targets:
+            self._connect_next()
+        else:
+            self._end(f"{self.server_name} {cause}")
+
+    # --- from the server -------------------------------------------------------------------------
+
+    def _from_server(self, data: bytes) -> None:
+        for item in self._replies.feed(data):
+            if self.over:
+                return
+            if isinstance(item, ReplyFault):
+                self._not_ftp(item.reason)
+            else:
+                self._reply_line(item)
+
+    def _not_ftp(self, reason: str) -> None:
+        self._log("warning", f"{self.server_name}: {reason}", 4)
+        if self.phase is Phase.GREETING:
+            self._end(f"{self.server_name} sent no FTP greeting: {reason}")
+        else:
+            self._end(f"{self.server_name} does not speak FTP: {reason}")
+
+    def _reply_line(self, line: ReplyLine) -> None:
+        """Stream a reply that only passes (1.9); collect one that has to be read."""
+        if line.first:
+            self._receiver = self._attribute(line.code)
+            entry = self._receiver
+            passes = (
+                self.phase is Phase.READY
+                and line.code != 421
+                and (entry is None or (entry.own is None and entry.verb.kind is Kind.FORWARD))
+                and self._final is None
+            )
+            self._collected = None if passes else bytearray()
+        if self._collected is None:
+            self._send(line.raw)
+            self._relayed_part = not line.last
+        else:
+            self._collected += line.raw
+            if len(self._collected) > _COLLECT:
+                self._not_ftp("a reply is too long")
+                return
+        if line.last:
+            raw = bytes(self._collected) if self._collected is not None else b""
+            self._reply(self._receiver, line.code, raw)
+            self._advance()
+            self._pump()
+
+    def _attribute(self, code: int) -> Entry | None:
+        """Whose reply begins with this code?"""
+        if not self._awaiting:
+            return None
+        head = self._awaiting[0]
+        aside = self._awaiting[1] if len(self._awaiting) > 1 else None
+        if head is self._current and head.verb.kind is Kind.TRANSFER and aside and code in _SIDE_CODES:
+            if code == 225:  # only ABOR is answered so
+                return next((e for e in self._awaiting if e.verb.kind is Kind.ABOR), head)
+            return aside
+        return head
+
+    def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
+        """Deal with a whole reply; `raw` is empty when it has been relayed already."""
+        if self.phase is Phase.GREETING:
+            self._greeted(code, raw)
+        elif code == 421:  # 1.13
+            self._server_leaves(raw)
+        elif entry is None:
+            self._pass_on(raw)
+        elif code < 200:
+            if entry.own is None:
+                self._pass_on(raw)
+            if entry is self._current and entry.verb.kind is Kind.TRANSFER and self._transfer:
+                self._transfer.answered(code)
+        else:
+            self._awaiting.remove(entry)
+            if not self._awaiting and self._transfer is None:
+                self._cancel(Timer.ABORT)
+            self._final_reply(entry, code, raw)
+
+    def _final_reply(self, entry: Entry, code: int, raw: bytes) -> None:
+        kind = entry.verb.kind
+        if entry.own:
+            entry.own(code, raw)
+            return
+        if entry is self._current and kind is Kind.TRANSFER and self._transfer:
+            self._final = (code, raw)
+            self._transfer.answered(code)
+            return  # _advance says when it is relayed
+        if kind is Kind.FEAT and code == 211:
+            raw = filter_features(raw, self._hidden_features(), self._own_features())
+        self._pass_on(raw)
+        if entry is self._current:
+            self._current = None
+        if kind in (Kind.USER, Kind.LOGIN):
+            if code < 500:
+                self._logged_in = code == 230 or (self._logged_in and kind is Kind.LOGIN)  # 2.6
+        elif kind is Kind.REIN and code < 300:  # 2.9
+            self._logged_in = self._epsv_all = False
+            self._drop_setup()
+        elif kind is Kind.QUIT and code < 500:
+            self._end("")
+        elif kind is Kind.ABOR and code == 225 and self._current and self._final is None:
+            # the server says that no transfer runs: it has answered both
+            self._end_of_transfer_by_abor()
+
+    def _end_of_transfer_by_abor(self) -> None:
+        if self._current and self._current in self._awaiting:
+            self._awaiting.remove(self._current)
+            self._conclude("aborted", b"")
+
+    def _pass_on(self, raw: bytes) -> None:
+        if not raw:
+            return
+        if self._final:
+            self._held.append(raw)
+        else:
+            self._send(raw)
+
+    def _hidden_features(self) -> frozenset[bytes]:
+        modes = self.settings.client_side.modes
+        hidden = set(HIDDEN_FEATURES)
+        if Mode.PASSIVE not in modes:
+            hidden |= {b"PASV", b"EPSV"}
+        if Mode.ACTIVE not in modes:
+            hidden |= {b"PORT", b"EPRT"}
+        return frozenset(hidden)
+
+    def _own_features(self) -> list[bytes]:
+        modes = self.settings.client_side.modes
+        own = [b"EPRT"] if Mode.ACTIVE in modes else []
+        if Mode.PASSIVE in modes:
+            own += [b"EPSV"] if self.client_peer.address.version == 6 else [b"EPSV", b"PASV"]
+        return own
+
+    def _greeted(self, code: int, raw: bytes) -> None:
+        chosen = self._current  # by USER user@host: its greeting is not shown
+        if code < 200:
+            if chosen is None:
+                self._send(raw)
+            return
+        self._cancel(Timer.GREETING)
+        if code != 220:
+            self._send(raw)
+            self._end("", final=True)
+            return
+        self.phase = Phase.READY
+        if chosen is None:
+            self._send(raw)
+        elif chosen.command:
+            self._forward(chosen.command)
+
+    def _server_ended(self) -> None:
+        if self.phase is Phase.CONNECTING:
+            return
+        if self.phase is Phase.GREETING:
+            self._end(f"{self.server_name} sent no FTP greeting and closed the connection")
+        elif self._current and self._current.verb.kind is Kind.QUIT:
+            self._send(reply("221 Goodbye."))  # 5.8
+            self._end("")
+        else:
+            self._server_leaves(reply(f"421 {self.settings.hop}: {self.server_name} closed the connection."))
+
+    def _server_leaves(self, farewell: bytes) -> None:
+        """The server said 421 or closed. A transfer that it has ended already is still delivered (5.7)."""
+        if self._final and self._transfer and not self._transfer.failure:
+            self._farewell = self._farewell or farewell
+            self._awaiting.clear()
+        else:
+            if farewell and not self._relayed_part:
+                self._send(farewell)
+            self._end("", "reset-by-server", final=True)
+
+    # --- transfers -------------------------------------------------------------------------------
+
+    def _data(self, event: Event) -> None:
+        number: int = getattr(event, "transfer", 0)
+        transfer = self._transfer
+        if transfer is None or transfer.number != number:
+            if isinstance(event, events.Incoming):
+                self.do(events.Drop(number, event.token))
+            return
+        if isinstance(event, events.Listening) and event.leg is Leg.CLIENT:
+            self._announce(transfer, event.port)
+        elif isinstance(event, events.ListenFailed) and event.leg is Leg.CLIENT:
+            self._current = None
+            self._drop_setup()
+            self.refused(event.cause)
+            self._answer(425, event.cause)
+        else:
+            transfer.handle(event)
+
+    def _announce(self, transfer: Transfer, port: int) -> None:
+        transfer.listening(port)
+        assert self._current is not None  # noqa: S101 - the PASV or EPSV that waits for its listener
+        if self._current.verb.extended:
+            self._send(reply(addresses.format_229(port)))
+        else:
+            public = self.settings.client_side.public(self.client_local)
+            self._send(reply(addresses.format_227(public, port)))
+        self._current = None
+        transfer.server.begin()
+
+    def _advance(self) -> None:
+        """Look where the transfer stands, and go on with its verb."""
+        transfer, current = self._transfer, self._current
+        if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
+            return
+        failure = transfer.failure
+        if not transfer.verb_sent:
+            server = transfer.server
+            if failure:
+                self._conclude(failure.outcome, self._own_reply(failure.code, failure.cause))
+            elif server.cause:
+                self._conclude(server.outcome, self._own_reply(425, server.cause))
+            elif transfer.ready and current.command:
+                self._forward(current.command)
+                transfer.sent()
+        elif self._final is not None:
+            self._release_final(*self._final)
+        elif failure and failure.own:
+            self._give_up(failure.code, failure.cause, failure.outcome)
+
+    def _own_reply(self, code: int, cause: str) -> bytes:
+        return reply(f"{code} {self.settings.hop}: {cause}.")
+
+    def _release_final(self, code: int, raw: bytes) -> None:
+        """Relay the server's final reply when the data makes it true (4.3, 6.9)."""
+        transfer = self._transfer
+        assert transfer is not None  # noqa: S101 - the caller looked
+        if transfer.aborted:
+            self._conclude("aborted", raw)
+        elif code >= 300:
+            outcome = transfer.failure.outcome if transfer.failure else "refused"
+            self._conclude(outcome, raw)
+        elif transfer.failure:
+            failure = transfer.failure
+            self._conclude(failure.outcome, self._own_reply(failure.code, failure.cause))
+        elif transfer.delivered:
+            self._conclude("complete", raw)
+
+    def _conclude(self, outcome: str, raw: bytes) -> None:
+        """The transfer is over, and `raw` the final reply to its verb."""
+        transfer, current = self._transfer, self._current
+        assert transfer is not None  # noqa: S101 - both callers looked
+        command = current.command if current else None
+        self._transfer = self._current = self._final = None
+        if raw:
+            self._send(raw)
+        for held in self._held:
+            self._send(held)
+        self._held.clear()
+        if command:
+            transfer.close(outcome, show(command.verb.name), show(command.argument))
+        if self._farewell is not None:
+            self._send(self._farewell)
+            self._end("", final=True)
+        elif any(e.verb.kind is Kind.ABOR and e.own is None for e in self._awaiting):
+            self._start(Timer.ABORT, _ABOR_ANSWER)
+
+    def _give_up(self, code: int, cause: str, outcome: str) -> None:
+        """Tell the client now; what the server still says about this transfer is swallowed (3.21)."""
+        current, transfer = self._current, self._transfer
+        assert current is not None and transfer is not None  # noqa: S101, PT018 - the caller looked
+        current_in_fifo = current in self._awaiting
+        silent = transfer.server_unreached
+        self._conclude(outcome, self._own_reply(code, cause))
+        if current_in_fifo:
+            current.own = _swallow
+            if silent:  # the server has no data connection whose end could tell it
+                self.ask(b"ABOR", _swallow)
+            else:
+                self._start(Timer.ABORT, _ABOR_ANSWER)
+
+    # --- time, and the end -----------------------------------------------------------------------
+
+    def _expired(self, timer: Timer) -> None:
+        self._timers.discard(timer)
+        times = self.settings.timeouts
+        if timer is Timer.CONNECT and self.phase is Phase.RESOLVING:
+            self._no_server(f"{self.server_name} could not be resolved within {times.connect:g} s")
+        elif timer is Timer.CONNECT:
+            self.do(events.Close(Leg.SERVER))
+            self._connect_failed(f"did not answer within {self._patience:g} s")
+        elif timer is Timer.GREETING:
+            self._end(f"{self.server_name} sent no FTP greeting within {times.greeting:g} s")
+        elif timer is Timer.LINE:
+            self._end(f"no end of the command line within {_LINE:g} s", "timeout")
+        elif timer is Timer.REPLY:
+            self._end(f"{self.server_name} did not reply within {times.reply:g} s", "timeout")
+        elif timer is Timer.IDLE:
+            self._end(f"no command within {times.idle:g} s")
+        elif timer is Timer.ABORT and (self._transfer is None or self._final is not None):
+            self._abort_unanswered()
+        elif self._transfer:
+            self._transfer.handle(events.Expired(timer))
+
+    def _abort_unanswered(self) -> None:
+        """A server may answer ABOR and its transfer with one reply, or need ABOR to wake up."""
+        swallowed = any(e.own is _swallow and e.verb.kind is Kind.TRANSFER for e in self._awaiting)
+        asked = any(e.verb.kind is Kind.ABOR for e in self._awaiting)
+        if swallowed and not asked:
+            self.ask(b"ABOR", _swallow)
+            self._start(Timer.ABORT, _ABOR_ANSWER)
+        else:
+            self._awaiting = deque(e for e in self._awaiting if e.verb.kind is not Kind.ABOR)
+
+    def _stop(self, now: bool) -> None:
+        self._stopping = True
+        if now:
+            self._end("the proxy is shutting down", "proxy-error")
+
+    def _end(self, cause: str, outcome: str = "proxy-error", final: bool = False) -> None:
+        """End the session: 421 with `cause` if there is one, RST on data, QUIT to the server (1.14, 6.x).
+
+        final: the server is gone already, or has said its last.
+        """
+        if self.over:
+            return
+        transfer = self._transfer
+        if transfer and self._current and self._current.verb.kind is Kind.TRANSFER:
+            command = self._current.command
+            assert command is not None  # noqa: S101 - a client's command
+            transfer.close(outcome, show(command.verb.name), show(command.argument))
+        else:
+            self._drop_setup()
+        self._transfer = None
+        if cause and not self._relayed_part:
+            self._answer(421, cause)
+        quits = self._current is not None and self._current.verb.kind is Kind.QUIT
+        if self.phase is Phase.READY and not final and not quits:
+            self.do(events.Send(Leg.SERVER, b"QUIT\r\n"))
+        self.do(events.Close(Leg.SERVER))
+        self.do(events.Close(Leg.CLIENT))
+        for timer in list(self._timers):
+            self._cancel(timer)
+        self._log("session-end", f"session ended: {cause}" if cause else "session ended")
+        self.phase = Phase.OVER
+
+    def _settle(self, restart_idle: bool) -> list[Action]:
+        """Run the timers that fit where the session stands."""
+        if self.over:
+            return self._flush()
+        times = self.settings.timeouts
+        if self._commands.partial and Timer.LINE not in self._timers:
+            self._start(Timer.LINE, _LINE)
+        elif not self._commands.partial:
+            self._cancel(Timer.LINE)
+        moving = self._transfer is not None and self._transfer.moving
+        if self._awaiting and not moving:
+            if restart_idle or Timer.REPLY not in self._timers:
+                self._start(Timer.REPLY, times.reply)
+        else:
+            self._cancel(Timer.REPLY)
+        if self._busy():
+            self._cancel(Timer.IDLE)
+        elif restart_idle or Timer.IDLE not in self._timers:
+            self._start(Timer.IDLE, times.idle)
+        return self._flush()
+
+
+def _swallow(code: int, raw: bytes) -> None:
+    """Take a reply that the client must not see."""
+
+
+def _epsv_refused(argument: bytes, version: int) -> str:
+    """The reply to an EPSV that cannot be had, "" for one that can (3.9)."""
+    own = b"1" if version == 4 else b"2"
+    if argument in (b"", own):
+        return ""
+    if argument.isdigit():
+        return f"522 Network protocol not supported, use ({own.decode()})"
+    return "501 EPSV takes 1, 2, ALL or nothing."
+
+
+def show(raw: bytes) -> str:
+    """Return bytes from the wire as text for a log: one line, nothing a terminal would obey (10.5)."""
+    text = raw.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:2048]

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server leg's data connection: asking the server, dialling or listening, the other mode (3.11, 13.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from sluice import access, events
+from sluice.config import LegSettings, Settings
+from sluice.events import Endpoint, Leg, Timer
+from sluice.protocol import addresses
+from sluice.protocol.addresses import Address
+from sluice.protocol.verbs import Mode
+
+_NOT_KNOWN = (500, 501, 502, 522)  # the server lacks the verb, or the protocol of its argument
+
+
+class Control(Protocol):
+    """What a transfer needs of its session."""
+
+    settings: Settings
+    client_peer: Endpoint
+    client_local: Address
+    server_peer: Endpoint
+    server_local: Address
+    server_name: str
+    lacking: set[bytes]  # of EPSV and EPRT, what the server is known to lack
+
+    def do(self, action: events.Action) -> None:
+        """Have the net do it."""
+
+    def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
+        """Send the proxy's own command to the server; `answered` gets code and whole reply."""
+
+    def refused(self, reason: str) -> None:
+        """Log what was refused, and why."""
+
+
+class State(Enum):
+    """How far an end of a transfer is."""
+
+    WAITING = "waiting"
+    LISTENING = "listening"  # the peer knows where to connect to
+    CONNECTED = "connected"
+    FAILED = "failed"
+
+
+class ServerSetUp:
+    """Gets the data connection of the server leg ready.
+
+    With mode passive it is CONNECTED then, with active LISTENING until the server connects. Where the
+    leg allows both modes, the client's comes first, and the other once when the server answers 5xx or
+    the port it announced cannot be connected. `cause` says why it FAILED, `outcome` the log's word for it.
+    """
+
+    def __init__(self, control: Control, number: int, first: Mode) -> None:
+        self._control = control
+        self._number = number
+        self._leg: LegSettings = control.settings.server_side
+        allowed = self._leg.modes
+        self._modes = [m for m in (first, first.other) if m in allowed]
+        self.mode = self._modes[0]
+        self.state = State.WAITING
+        self.cause = ""
+        self.outcome = "refused"
+        self.port = 0  # the local port
+        self.peer_port = 0
+        self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
+
+    def begin(self) -> None:
+        """Try the first mode that is left."""
+        self.mode = self._modes.pop(0)
+        if self.mode is Mode.PASSIVE:
+            self._ask_passive()
+        else:
+            local = self._control.server_local
+            self._control.do(events.Listen(self._number, Leg.SERVER, local, self._leg.listen))
+
+    # --- passive ---
+
+    def _ask_passive(self) -> None:
+        if b"EPSV" in self._control.lacking:
+            self._control.ask(b"PASV", self._pasv_answered)
+        else:
+            self._control.ask(b"EPSV", self._epsv_answered)
+
+    def _epsv_answered(self, code: int, raw: bytes) -> None:
+        if self.abandoned:
+            return
+        if code in _NOT_KNOWN and self._control.server_peer.address.version == 4:
+            self._control.lacking.add(b"EPSV")
+            self._control.ask(b"PASV", self._pasv_answered)
+        elif code == 229:
+            self._announced(addresses.parse_229(raw), raw)
+        else:
+            self._refused("EPSV", code, raw)
+
+    def _pasv_answered(self, code: int, raw: bytes) -> None:
+        if self.abandoned:
+            return
+        if code == 227:
+            self._announced(addresses.parse_227(raw), raw)
+        else:
+            self._refused("PASV", code, raw)
+
+    def _announced(self, port: int | None, raw: bytes) -> None:
+        if port is None:
+            self._fail(f"{self._control.server_name} announced no port: {_text(raw)}")
+            return
+        reason = access.data_port_refused(self._leg, port)
+        if reason:  # 3.15: nothing is dialled, and nothing else is tried
+            reason = f"{self._control.server_name} announced a port that is not allowed: {reason}"
+            self._control.refused(reason)
+            self._fail(reason)
+            return
+        self.peer_port = port
+        control = self._control
+        to = Endpoint(control.server_peer.address, port)  # 3.7: never the address that 227 names
+        control.do(events.Start(Timer.SERVER_DATA, control.settings.timeouts.data_connect))
+        control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
+
+    def dialled(self, port: int) -> None:
+        """The connection to the server stands, from this local port."""
+        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self.port = port
+        self.state = State.CONNECTED
+
+    def dial_failed(self, cause: str) -> None:
+        """It does not; the mode that is left is tried."""
+        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._next(f"{self._control.server_name} {cause} (data port {self.peer_port})")
+
+    # --- active ---
+
+    def listening(self, port: int) -> None:
+        """The listener for the server is up: announce it."""
+        self.port = port
+        if b"EPRT" in self._control.lacking:
+            self._announce_by_port()
+        else:
+            argument = addresses.format_eprt(self._public(), port)
+            self._control.ask(b"EPRT " + argument, self._eprt_answered)
+
+    def _announce_by_port(self) -> None:
+        argument = addresses.format_port(self._public(), self.port)
+        self._control.ask(b"PORT " + argument, self._port_answered)
+
+    def _public(self) -> Address:
+        return self._leg.public(self._control.server_local)
+
+    def _eprt_answered(self, code: int, raw: bytes) -> None:
+        if self.abandoned:
+            return
+        if code in _NOT_KNOWN and self._control.server_peer.address.version == 4:
+            self._control.lacking.add(b"EPRT")
+            self._announce_by_port()
+        elif code < 300:
+            self._listens()
+        else:
+            self._refused("EPRT", code, raw)
+
+    def _port_answered(self, code: int, raw: bytes) -> None:
+        if self.abandoned:
+            return
+        if code < 300:
+            self._listens()
+        else:
+            self._refused("PORT", code, raw)
+
+    def _listens(self) -> None:
+        if self.state is State.WAITING:  # pyftpdlib connects before it answers
+            self.state = State.LISTENING
+
+    def connected(self, peer_port: int) -> None:
+        """The server has connected to the listener."""
+        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self.peer_port = peer_port
+        self.state = State.CONNECTED
+
+    # --- both ---
+
+    def _refused(self, verb: str, code: int, raw: bytes) -> None:
+        cause = f"{self._control.server_name} answered {verb} with: {_text(raw)}"
+        if code >= 500:
+            self._next(cause)
+        else:
+            self._fail(cause)
+
+    def _next(self, cause: str) -> None:
+        self._control.do(events.Reset(self._number, Leg.SERVER))
+        if self._modes:
+            self.state = State.WAITING
+            self.begin()
+        else:
+            self._fail(cause)
+
+    def failed(self, cause: str, outcome: str) -> None:
+        """The net could not do it."""
+        self._fail(cause, outcome)
+
+    def _fail(self, cause: str, outcome: str = "refused") -> None:
+        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self.state = State.FAILED
+        self.cause = cause
+        self.outcome = outcome
+
+
+def _text(raw: bytes) -> str:
+    """Show the first line of a reply within a sentence."""
+    line = raw.split(b"\n")[0].rstrip(b"\r .")
+    return "".join(c if c.isprintable() else "?" for c in line.decode("utf-8", "backslashreplace"))[:200]
