@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""curl, lftp and ftplib against pyftpdlib, through one proxy and through two."""
+
+from __future__ import annotations
+
+import ftplib
+import hashlib
+import io
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path as File
+from typing import Any
+
+import pytest
+from pyftpdlib.authorizers import DummyAuthorizer  # type: ignore[import-untyped]
+from pyftpdlib.handlers import FTPHandler  # type: ignore[import-untyped]
+from pyftpdlib.servers import ThreadedFTPServer  # type: ignore[import-untyped]
+
+from .harness import SERVER_CONTROL, Path, Paths, Site
+
+CONTENT = os.urandom(3 << 20)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Served:
+    """A path whose server is pyftpdlib, and the directory that it serves."""
+
+    def __init__(self, path: Path, root: File) -> None:
+        self.path = path
+        self.root = root
+        self.host, self.port = path.entry
+        self.url = f"ftp://me:secret@{self.host}:{self.port}"
+        authorizer = DummyAuthorizer()
+        authorizer.add_user("me", "secret", str(root), perm="elradfmwMT")
+        handler: Any = type("Handler", (FTPHandler,), {"authorizer": authorizer})
+        self.server = ThreadedFTPServer((path.net.server, SERVER_CONTROL), handler)
+        self._thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"handle_exit": False}, daemon=True
+        )
+        self._thread.start()
+
+    def stored(self, name: str) -> str:
+        return hashlib.sha256((self.root / name).read_bytes()).hexdigest()
+
+    def close(self) -> None:
+        self.server.close_all()
+        self._thread.join(8)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one proxy", "two proxies"])
+def served(
+    request: pytest.FixtureRequest, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    logging.getLogger("pyftpdlib").setLevel(logging.ERROR)
+    paths = Paths(site)
+    root = tmp_path_factory.mktemp("served")
+    (root / "big").write_bytes(CONTENT)
+    (root / "empty").write_bytes(b"")
+    (root / "dir").mkdir()
+    for i in range(30):
+        (root / "dir" / f"file {i}").write_bytes(b"%d" % i * i)
+    served = Served(paths.own(request.param), root)
+    yield served
+    served.close()
+    served.path.check()
+    paths.after_test()
+
+
+CURL_MODES = {
+    "EPSV": [],
+    "PASV": ["--disable-epsv"],
+    "EPRT": ["--ftp-port", "{client}"],
+    "PORT": ["--ftp-port", "{client}", "--disable-eprt"],
+}
+
+
+def curl(served: Served, *arguments: str, mode: str = "EPSV") -> subprocess.CompletedProcess[bytes]:
+    client = served.path.net.client
+    return subprocess.run(
+        [
+            "curl",
+            "--silent",
+            "--show-error",
+            "--interface",
+            client,
+            *(word.format(client=client) for word in CURL_MODES[mode]),
+            *arguments,
+        ],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def programs() -> None:
+    missing = [name for name in ("curl", "lftp") if shutil.which(name) is None]
+    assert not missing, f"install {' and '.join(missing)} to run these tests"
+
+
+@pytest.mark.parametrize("mode", CURL_MODES)
+def test_curl_fetches(served: Served, programs: None, mode: str) -> None:
+    done = curl(served, f"{served.url}/big", mode=mode)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(done.stdout).hexdigest() == DIGEST
+
+
+@pytest.mark.parametrize("mode", CURL_MODES)
+def test_curl_stores(served: Served, programs: None, tmp_path: File, mode: str) -> None:
+    source = tmp_path / "up"
+    source.write_bytes(CONTENT)
+    done = curl(served, "--upload-file", str(source), f"{served.url}/curl-{mode}", mode=mode)
+    assert done.returncode == 0, done.stderr
+    assert served.stored(f"curl-{mode}") == DIGEST
+
+
+@pytest.mark.parametrize("mode", CURL_MODES)
+def test_curl_lists_fetches_a_range_and_goes_on(served: Served, programs: None, mode: str) -> None:
+    """A listing, a part (curl closes early), three files in one session with an empty one, a resume."""
+    done = curl(served, f"{served.url}/dir/", mode=mode)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 30
+    done = curl(served, "--range", "100-299", f"{served.url}/big", mode=mode)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == CONTENT[100:300]
+    done = curl(
+        served, f"{served.url}/empty", f"{served.url}/dir/file%201", f"{served.url}/dir/file%2012", mode=mode
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"1" + b"12" * 12
+    done = curl(served, "--continue-at", str(len(CONTENT) - 10), f"{served.url}/big", mode=mode)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == CONTENT[-10:]
+
+
+def test_curl_is_told_of_a_missing_file_and_a_wrong_password(served: Served, programs: None) -> None:
+    assert curl(served, f"{served.url}/missing").returncode == 78  # CURLE_REMOTE_FILE_NOT_FOUND
+    url = served.url.replace("secret", "wrong")
+    assert curl(served, f"{url}/big").returncode == 67  # CURLE_LOGIN_DENIED
+
+
+LFTP_MODES = {
+    "EPSV": "set ftp:prefer-epsv true; set ftp:passive-mode true",
+    "PASV": "set ftp:prefer-epsv false; set ftp:passive-mode true",
+    "PORT": "set ftp:passive-mode false",
+}
+
+
+def lftp(served: Served, script: str, mode: str) -> subprocess.CompletedProcess[bytes]:
+    client = served.path.net.client
+    settings = (
+        "set net:max-retries 1; set net:timeout 8; set ftp:ssl-allow false; set cmd:fail-exit true;"
+        f"set net:socket-bind-ipv4 {client}; {LFTP_MODES[mode]};"
+    )
+    return subprocess.run(
+        ["lftp", "--norc", "-c", f"{settings} open -u me,secret -p {served.port} {served.host}; {script}"],
+        capture_output=True,
+        timeout=40,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"},
+    )
+
+
+@pytest.mark.parametrize("sync", ["true", "false"])
+@pytest.mark.parametrize("mode", LFTP_MODES)
+def test_lftp_fetches_and_stores(
+    served: Served, programs: None, tmp_path: File, mode: str, sync: str
+) -> None:
+    """sync-mode off: commands in batches (1.11, 1.12)."""
+    name = f"lftp-{mode}-{sync}"
+    script = (
+        f"set ftp:sync-mode {sync}; get big -o {tmp_path}/down; put {tmp_path}/down -o {name}; cls -1 dir"
+    )
+    done = lftp(served, script, mode)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256((tmp_path / "down").read_bytes()).hexdigest() == DIGEST
+    assert served.stored(name) == DIGEST
+    assert len(done.stdout.splitlines()) == 30
+
+
+@pytest.mark.parametrize("mode", LFTP_MODES)
+def test_lftp_mirrors_a_directory_and_fetches_in_pieces(
+    served: Served, programs: None, tmp_path: File, mode: str
+) -> None:
+    script = f"mirror --parallel=3 dir {tmp_path}/mirror; pget -n 3 big -o {tmp_path}/pieces"
+    done = lftp(served, script, mode)
+    assert done.returncode == 0, done.stderr
+    for i in range(30):
+        assert (tmp_path / "mirror" / f"file {i}").read_bytes() == b"%d" % i * i
+    assert hashlib.sha256((tmp_path / "pieces").read_bytes()).hexdigest() == DIGEST
+
+
+@pytest.fixture(params=[True, False], ids=["passive", "active"])
+def client(served: Served, request: pytest.FixtureRequest) -> Iterator[ftplib.FTP]:
+    with ftplib.FTP(timeout=8) as client:
+        client.connect(served.host, served.port, source_address=(served.path.net.client, 0))
+        client.login("me", "secret")
+        client.set_pasv(request.param)
+        yield client
+
+
+def test_ftplib_fetches_and_stores(served: Served, client: ftplib.FTP) -> None:
+    got = hashlib.sha256()
+    client.retrbinary("RETR big", got.update)
+    assert got.hexdigest() == DIGEST
+    name = f"ftplib-{client.passiveserver}"
+    assert client.storbinary(f"STOR {name}", io.BytesIO(CONTENT)).startswith("226")
+    assert served.stored(name) == DIGEST
+    assert len(client.nlst("dir")) == 30
+    assert sum(1 for name, _ in client.mlsd("dir") if name.startswith("file")) == 30
+    lines: list[str] = []
+    client.storlines(f"STOR {name}", io.BytesIO(b"one\r\ntwo\r\n"))
+    client.retrlines(f"RETR {name}", lines.append)
+    assert lines == ["one", "two"]
+    assert client.size(name) == 10
+    with pytest.raises(ftplib.error_perm, match=r"^550"):
+        client.retrbinary("RETR missing", got.update)
+    client.delete(name)
+    assert client.quit().startswith("221")
+
+
+def test_ftplib_aborts_and_goes_on(served: Served, client: ftplib.FTP) -> None:
+    """ABOR sent urgent as a whole (5.2); the session is in step afterwards."""
+    data = client.transfercmd("RETR big")
+    assert data.recv(1000)
+    client.abort()
+    data.close()
+    # abort() has read one reply; where the transfer was running the server has sent two, 426 and 226.
+    while not (reply := client.sendcmd("NOOP")).startswith("200"):
+        assert reply.startswith("2")
+    got = hashlib.sha256()
+    client.retrbinary("RETR big", got.update)
+    assert got.hexdigest() == DIGEST
+
+
+def test_ftplib_names_in_utf_8(served: Served, client: ftplib.FTP) -> None:
+    client.storbinary("STOR grüße  mit blank", io.BytesIO(b"x"))
+    assert (served.root / "grüße  mit blank").read_bytes() == b"x"
+    assert "grüße  mit blank" in client.nlst()
+    client.delete("grüße  mit blank")
