@@ -249,34 +249,35 @@ class Nft:
 
     def live(self) -> Table | None:
         """What is loaded, or None where there is no such table."""
-        tables = json.loads(self._run([self.nft, "-j", "list", "tables"], "nft could not list the tables"))
-        names = [each["table"] for each in tables["nftables"] if "table" in each]
-        if not any(each["family"] == self.family and each["name"] == self.name for each in names):
+        # Not as JSON: for a table with flags, anybody's, nft 1.0.6 prints what is no JSON.
+        tables = self._run([self.nft, "list", "tables"], "nft could not list the tables")
+        if f"table {self.family} {self.name}" not in tables.splitlines():
             return None
         what = f"nft could not list the table {self.family} {self.name}"
         listing = self._run([self.nft, "-j", "list", "table", self.family, self.name], what)
         text = self._run([self.nft, "-s", "list", "table", self.family, self.name], what)
-        return read_listing(listing, text)
+        try:
+            return read_listing(listing, text)
+        except ValueError:
+            return Table(others=["flags"], text=sorted_text(text))
 
     def desired(self, content: str) -> Table:
         """What `content` gives when it is loaded in a network namespace of its own (F19)."""
         script = (
-            '"$1" add table inet "$4" && "$1" -f "$5" && "$1" -j list tables && '
+            '"$1" add table inet "$4" && "$1" -f "$5" && "$1" list tables && echo && '
             '"$1" -j list table "$2" "$3" && "$1" -s list table "$2" "$3"'
         )
         with temporary(content) as file:
             arguments = [self.nft, self.family, self.name, CANARY, file]
             command = [self.unshare, "-n", "/bin/sh", "-c", script, "sh", *arguments]
             out = self._run(command, "nft refuses the rules")
-        tables_line, listing, text = out.split("\n", 2)
-        tables = [each["table"] for each in json.loads(tables_line)["nftables"] if "table" in each]
-        found = {(each["family"], each["name"]) for each in tables}
-        if found != {("inet", CANARY), (self.family, self.name)}:
+        tables, rest = out.split("\n\n", 1)
+        if set(tables.splitlines()) != {f"table inet {CANARY}", f"table {self.family} {self.name}"}:
             own = f"{self.family} {self.name}"
             raise NftError(
                 f"content: found rules that touch other tables too, expected the table {own} alone"
             )
-        return read_listing(listing, text)
+        return read_listing(*rest.split("\n", 1))
 
     def load(self, content: str) -> None:
         """One transaction: all of it, or nothing."""
