@@ -577,7 +577,7 @@ class Session:
             self._logged_in = self._epsv_all = False
             self._drop_setup()
         elif kind is Kind.QUIT and code < 500:
-            self._end("")
+            self._end("", final=True)
         elif kind is Kind.ABOR and code == 225 and self._current and self._final is None:
             # the server says that no transfer runs: it has answered both
             self._end_of_transfer_by_abor()
