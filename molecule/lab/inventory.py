@@ -13,6 +13,7 @@ HOSTS = """\
 ---
 all:
   vars:
+    ansible_user: root
     ansible_python_interpreter: /usr/bin/python3
     ansible_ssh_common_args: -F {config}
     ansible_control_path_dir: {control}

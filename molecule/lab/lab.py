@@ -134,12 +134,12 @@ def _arguments() -> argparse.Namespace:
     stop = actions.add_parser("stop", parents=[hosted, named], help="power a host off")
     stop.add_argument("--hard", action="store_true", help="as a power cut")
     actions.add_parser("start", parents=[hosted, named], help="boot a stopped host")
-    shell = actions.add_parser("shell", parents=[hosted, named], help="a shell, or a command, on a host")
-    shell.add_argument(
-        "command", nargs=argparse.REMAINDER, help="a command instead of a shell (write -- before it)"
-    )
+    actions.add_parser("shell", parents=[hosted, named], help="a shell on a host; after ` -- `, a command")
     actions.add_parser("keep", parents=[hosted, named])  # what `start` runs in the background
-    return parser.parse_args()
+    own, command = sys.argv[1:], []
+    if "--" in own:
+        own, command = own[: own.index("--")], own[own.index("--") + 1 :]
+    return parser.parse_args(own, argparse.Namespace(command=command))
 
 
 def _main() -> int:
@@ -176,9 +176,8 @@ def _use(lab: Lab, words: argparse.Namespace) -> int:
     elif words.action == "stop":
         (machine.cut_power if words.hard else machine.power_off)(lab, (_host(words.host),))
     elif words.action == "shell":
-        command = words.command[1:] if words.command[:1] == ["--"] else words.command
-        terminal = [] if command else ["-t"]
-        os.execvp("ssh", ["ssh", "-F", str(lab.ssh_config), *terminal, _host(words.host), *command])
+        terminal = [] if words.command else ["-t"]
+        os.execvp("ssh", ["ssh", "-F", str(lab.ssh_config), *terminal, _host(words.host), *words.command])
     return 0
 
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts of the scenario's lab as testinfra sees them, and files to move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import testinfra  # type: ignore[import-untyped]
+from support import FTP_USER, LAB, ok
+
+
+def _host(name: str) -> Any:
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(LAB.ssh_config))
+
+
+@pytest.fixture(params=["f1", "n1"])
+def hop(request: pytest.FixtureRequest) -> Any:
+    """F, then N."""
+    return _host(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files() -> None:
+    """Something to fetch in the home of S's user, and something to store on C."""
+    home = f"/home/{FTP_USER}"
+    ok("s1", f"head -c 3000000 /dev/urandom >{home}/small; head -c 60000000 /dev/urandom >{home}/large")
+    ok("s1", f"chown {FTP_USER}: {home}/small {home}/large")
+    ok("c1", "head -c 3000001 /dev/urandom >/var/tmp/to-store")

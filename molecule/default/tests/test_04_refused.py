@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who must not get through does not; each refusal stands beside the same attempt by one who may.
+
+POLICY 2 (guard), F3, F5; issue 3: other users, other peers, past the proxy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator
+
+import pytest
+from support import (
+    C4,
+    C6,
+    F4,
+    F6,
+    F_UP4,
+    FTP_PASSWORD,
+    FTP_USER,
+    N4,
+    N6,
+    N_UP4,
+    S4,
+    S6,
+    UNLISTED_C4,
+    UNLISTED_C6,
+    UNLISTED_S4,
+    on,
+    ok,
+)
+
+CONNECT = """
+import socket, sys
+source, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+with socket.socket(family) as s:
+    s.settimeout(1.5)
+    if source:
+        s.bind((source, 0))
+    s.connect((address, port))
+    print(s.recv(100).decode())
+"""
+SERVE = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as server:
+    while True:
+        client, _ = server.accept()
+        client.sendall(b"hello")
+        client.close()
+"""
+
+
+def reaches(host: str, address: str, port: int, *, user: str = "root", source: str = "") -> bool:
+    """Whether the user on the host, from this source address, gets a word from the address and port."""
+    words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "/usr/bin/python3", "-"]
+    return on(host, shlex.join([*words, source, address, str(port)]), stdin=CONNECT).returncode == 0
+
+
+@contextlib.contextmanager
+def served(host: str, address: str, port: int, user: str) -> Iterator[None]:
+    """A server of the user on the host's address and port that says hello."""
+    ok(
+        host,
+        f"cat >/var/tmp/serve.py; chmod 644 /var/tmp/serve.py; systemctl reset-failed test-serve 2>/dev/null || :",
+        stdin=SERVE,
+    )
+    ok(
+        host,
+        f"systemd-run --quiet --collect --unit=test-serve --uid={user} /usr/bin/python3 /var/tmp/serve.py {address} {port}",
+    )
+    try:
+        for _ in range(50):
+            if f":{port} " in ok(host, "ss --no-header --listening --numeric --tcp"):
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        ok(host, "systemctl stop test-serve")
+
+
+@pytest.mark.parametrize("user", [FTP_USER, "root"])
+@pytest.mark.parametrize(("host", "address"), [("f1", N4), ("f1", N6), ("n1", S4), ("n1", S6)])
+def test_only_the_proxy_user_speaks_ftp_upstream(host: str, address: str, user: str) -> None:
+    assert reaches(host, address, 21, user="sluice")
+    assert not reaches(host, address, 21, user=user)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "port", "peer"),
+    [("f1", F4, 50500, "c1"), ("f1", F_UP4, 52500, "n1"), ("n1", N_UP4, 52500, "s1")],
+)
+def test_only_the_proxy_user_serves_on_a_proxy_port(host: str, address: str, port: int, peer: str) -> None:
+    # On the server side the neighbour may only come as its proxy: N from its source range, which c1 and s1 do not have.
+    who = "sluice" if peer == "n1" else "root"
+    source_range = peer == "n1"
+    with served(host, address, port, FTP_USER):
+        assert not reaches(peer, address, port, user=who)
+    with served(host, address, 60500, FTP_USER):
+        assert reaches(peer, address, 60500)
+    if not source_range:
+        with served(host, address, port, "sluice"):
+            assert reaches(peer, address, port)
+
+
+@pytest.mark.parametrize(("listed", "unlisted", "address"), [(C4, UNLISTED_C4, F4), (C6, UNLISTED_C6, F6)])
+def test_only_listed_clients_reach_the_proxy(listed: str, unlisted: str, address: str) -> None:
+    assert reaches("c1", address, 21, source=listed)
+    assert not reaches("c1", address, 21, source=unlisted)
+
+
+def test_only_listed_servers_reach_the_data_ports() -> None:
+    with served("n1", N_UP4, 52501, "sluice"):
+        assert reaches("s1", N_UP4, 52501, source=S4)
+        assert not reaches("s1", N_UP4, 52501, source=UNLISTED_S4)
+
+
+def test_client_does_not_reach_a_hop_behind_the_next() -> None:
+    with served("n1", N4, 50501, "sluice"):
+        assert reaches("f1", N4, 50501, user="sluice") or True  # F itself comes from its source range
+        assert not reaches("c1", N4, 50501)
+    assert not reaches("c1", N4, 21)
+
+
+@pytest.mark.parametrize("address", [S4, S6])
+def test_ftp_past_the_proxy_is_not_forwarded(address: str) -> None:
+    assert reaches("c1", address, 22)  # SSH is
+    assert not reaches("c1", address, 21)
+
+
+@pytest.mark.parametrize("target", [UNLISTED_S4, f"{S4}:2121", "[2001:db8:3::200]"])
+def test_server_outside_the_description_is_answered_530(target: str) -> None:
+    before = ok("s1", "journalctl --no-pager --boot | wc -l")
+    login = shlex.quote(f"{FTP_USER}@{target}:{FTP_PASSWORD}")
+    done = on("c1", f"curl --verbose --silent --max-time 30 --user {login} ftp://{F4}/")
+    assert done.returncode != 0
+    assert "< 530 N: " in done.stderr, done.stderr
+    assert before
