@@ -14,37 +14,36 @@ import ssh
 from plan import FORWARDS, Lab
 from run import inside, run
 
-# Runs on the host. What lives in memory, logs, and what the package manager and Ansible keep for themselves is left out.
+# Runs on the host. Left out: what lives in memory, logs, and what the package manager and Ansible keep for themselves.
 PROBE = r"""
 import hashlib, json, os, stat, subprocess
-skip = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg",
-        "/var/lib/systemd", "/root/.ansible", "/etc/ld.so.cache", "/usr/lib/python3", "/usr/lib/python3.11",
-        "/usr/lib/python3.13")
+
+SKIP = set(
+    "/dev /proc /run /sys /tmp /var/tmp /var/log /var/cache /var/lib/apt /var/lib/dpkg /var/lib/systemd "
+    "/root/.ansible /etc/ld.so.cache".split()
+)
+
+def lines(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.splitlines()
+
 seen = {}
 for folder, folders, files in os.walk("/"):
-    folders[:] = [f for f in folders if os.path.join(folder, f) not in skip]
-    for name in folders + files:
-        path = os.path.join(folder, name)
-        if path in skip:
-            continue
-        s = os.lstat(path)
-        what = [oct(s.st_mode), s.st_uid, s.st_gid]
-        if stat.S_ISLNK(s.st_mode):
-            what.append(os.readlink(path))
-        elif stat.S_ISREG(s.st_mode):
-            with open(path, "rb") as f:
-                what.append(hashlib.file_digest(f, "sha256").hexdigest())
-        seen[path] = what
-for owner in subprocess.run(["dpkg-query", "--show", "--showformat", "${Package}\n"],
-                            capture_output=True, text=True, check=True).stdout.split():
-    seen["package " + owner] = [f for f in subprocess.run(["dpkg-query", "--listfiles", owner], capture_output=True,
-                                                          text=True, check=True).stdout.split("\n") if f]
-for line in subprocess.run(["sysctl", "-a"], capture_output=True, text=True).stdout.splitlines():
-    key, _, value = line.partition(" = ")
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in SKIP and name != "__pycache__"]
+    for path in (os.path.join(folder, name) for name in folders + files):
+        if path not in SKIP:
+            s = os.lstat(path)
+            seen[path] = [oct(s.st_mode), s.st_uid, s.st_gid]
+            if stat.S_ISLNK(s.st_mode):
+                seen[path].append(os.readlink(path))
+            elif stat.S_ISREG(s.st_mode):
+                with open(path, "rb") as file:
+                    seen[path].append(hashlib.file_digest(file, "sha256").hexdigest())
+for package in lines("dpkg-query", "--show", "--showformat", "${Package}\n"):
+    seen["package " + package] = lines("dpkg-query", "--listfiles", package)
+for key, value in (line.split(" = ", 1) for line in lines("sysctl", "-a") if " = " in line):
     if key.startswith("net.") and "nf_conntrack_count" not in key:
         seen["sysctl " + key] = value
-for line in subprocess.run(["systemctl", "list-unit-files", "--no-legend", "--no-pager"], capture_output=True,
-                           text=True, check=True).stdout.splitlines():
+for line in lines("systemctl", "list-unit-files", "--no-legend", "--no-pager"):
     unit, state = line.split()[:2]
     seen["unit " + unit] = state
 print(json.dumps(seen))
