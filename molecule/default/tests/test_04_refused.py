@@ -28,8 +28,8 @@ from support import (
     UNLISTED_C4,
     UNLISTED_C6,
     UNLISTED_S4,
-    on,
     ok,
+    on,
 )
 
 CONNECT = """
@@ -65,7 +65,7 @@ def served(host: str, address: str, port: int, user: str) -> Iterator[None]:
     """A server of the user on the host's address and port that says hello."""
     ok(
         host,
-        f"cat >/var/tmp/serve.py; chmod 644 /var/tmp/serve.py; systemctl reset-failed test-serve 2>/dev/null || :",
+        "cat >/var/tmp/serve.py; chmod 644 /var/tmp/serve.py; systemctl reset-failed test-serve 2>/dev/null || :",
         stdin=SERVE,
     )
     ok(
