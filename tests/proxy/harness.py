@@ -33,7 +33,7 @@ Settings = dict[str, Any]
 
 
 class Site:
-    """Addresses of 127.0.0.0/8 that no other run of these tests uses; a copy of the package for all to read."""
+    """Addresses of 127.0.0.0/8 that no other run of these tests uses; a copy of the package for all."""
 
     def __init__(self) -> None:
         self._lock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -231,6 +231,7 @@ def test_10_3_sigterm_lets_a_running_transfer_finish(paths: Paths, verb: str) ->
     sender.send(b"second")
     sender.fin()
     assert receiver.read_all() == (b"second", "fin")
+    c_data.close()
     s_data.close()
     x.s.reply(b"226 Done.")
     assert x.c.reply().code == 226

@@ -151,7 +151,7 @@ def test_10_5_a_refused_server_says_why(paths: Paths) -> None:
     mark = len(path.last.log)
     c = path.client()
     assert c.reply().code == 220
-    assert c.cmd(f"USER me@{path.net.forbidden_server}").code == 530
+    assert c.cmd(f"USER me@{path.net.forbidden_server}:2100").code == 530
     assert path.net.forbidden_server in path.last.record("refused", mark)["SLUICE_REASON"]
 
 

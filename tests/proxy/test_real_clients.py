@@ -216,7 +216,8 @@ def test_ftplib_fetches_and_stores(served: Served, client: ftplib.FTP) -> None:
     client.storlines(f"STOR {name}", io.BytesIO(b"one\r\ntwo\r\n"))
     client.retrlines(f"RETR {name}", lines.append)
     assert lines == ["one", "two"]
-    assert client.size(name) == 10
+    client.voidcmd("TYPE I")
+    assert client.size(name) == 8  # pyftpdlib keeps text with bare LF
     with pytest.raises(ftplib.error_perm, match=r"^550"):
         client.retrbinary("RETR missing", got.update)
     client.delete(name)
@@ -229,9 +230,10 @@ def test_ftplib_aborts_and_goes_on(served: Served, client: ftplib.FTP) -> None:
     assert data.recv(1000)
     client.abort()
     data.close()
-    # abort() has read one reply; where the transfer was running the server has sent two, 426 and 226.
-    while not (reply := client.sendcmd("NOOP")).startswith("200"):
-        assert reply.startswith("2")
+    # abort() has read one reply; where the transfer was still running the server has sent two, 426 and 226.
+    client.putcmd("PWD")  # type: ignore[attr-defined]
+    while not (reply := client.getline()).startswith("257"):
+        assert reply[:3] in {"225", "226"}
     got = hashlib.sha256()
     client.retrbinary("RETR big", got.update)
     assert got.hexdigest() == DIGEST
