@@ -14,7 +14,7 @@ import ssh
 from plan import FORWARDS, Lab
 from run import inside, run
 
-# Runs on the host. Left out: what lives in memory, logs, and what the package manager and Ansible keep for themselves.
+# Runs on the host. Left out: what lives in memory, logs, what apt and Ansible keep for themselves.
 PROBE = r"""
 import hashlib, json, os, stat, subprocess
 
@@ -24,11 +24,12 @@ SKIP = set(
 )
 
 def lines(*command):
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.splitlines()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.splitlines()
 
 seen = {}
 for folder, folders, files in os.walk("/"):
-    folders[:] = [name for name in folders if os.path.join(folder, name) not in SKIP and name != "__pycache__"]
+    folders[:] = [f for f in folders if os.path.join(folder, f) not in SKIP and f != "__pycache__"]
     for path in (os.path.join(folder, name) for name in folders + files):
         if path not in SKIP:
             s = os.lstat(path)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import testinfra  # type: ignore[import-untyped]
-from support import FTP_USER, LAB, ok
+import testinfra
+from support import LAB, USER, ok
 
 
 def _host(name: str) -> Any:
@@ -23,7 +23,7 @@ def hop(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def files() -> None:
     """Something to fetch in the home of S's user, and something to store on C."""
-    home = f"/home/{FTP_USER}"
+    home = f"/home/{USER}"
     ok("s1", f"head -c 3000000 /dev/urandom >{home}/small; head -c 60000000 /dev/urandom >{home}/large")
-    ok("s1", f"chown {FTP_USER}: {home}/small {home}/large")
+    ok("s1", f"chown {USER}: {home}/small {home}/large")
     ok("c1", "head -c 3000001 /dev/urandom >/var/tmp/to-store")

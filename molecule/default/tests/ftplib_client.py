@@ -34,9 +34,8 @@ class Client(ftplib.FTP):
         return listener
 
 
-def main(
-    address: str, login: str, password: str, command: str, direction: str, local: str, remote: str
-) -> None:
+def main() -> None:
+    address, login, password, command, direction, local, remote = sys.argv[1:]
     with Client(timeout=30) as ftp:
         ftp.connect(address, 21)
         ftp.login(login, password)
@@ -51,4 +50,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

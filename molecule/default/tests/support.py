@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
@@ -21,6 +22,7 @@ from plan import CHECKOUT, FTP_PASSWORD, FTP_USER, Lab
 
 LAB = Lab(os.environ.get("MOLECULE_SCENARIO_NAME", "default"))
 SITE = CHECKOUT / "playbooks/site.yml"
+ROOT, USER, PASSWORD = CHECKOUT, FTP_USER, FTP_PASSWORD
 
 F4, F6, N4, N6 = "10.1.0.1", "2001:db8:1::1", "10.2.0.2", "2001:db8:2::2"
 F_UP4, N_UP4 = "10.2.0.1", "198.51.100.2"
@@ -32,7 +34,7 @@ UNLISTED_S4 = "198.51.100.200"
 def lab(*words: str) -> None:
     """Run the lab's own command."""
     subprocess.run(
-        ["/usr/bin/python3", str(CHECKOUT / "molecule/lab/lab.py"), *words, "--lab", LAB.name], check=True
+        ["/usr/bin/python3", str(ROOT / "molecule/lab/lab.py"), *words, "--lab", LAB.name], check=True
     )
 
 
@@ -59,7 +61,7 @@ def start_playbook(
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_", "SLUICE_"))}
     return subprocess.Popen(
         ["ansible-playbook", "-i", str(LAB.inventory), str(playbook), *arguments],
-        cwd=cwd or CHECKOUT,
+        cwd=cwd or ROOT,
         env={**clean, "ANSIBLE_NOCOLOR": "1", **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -134,7 +136,7 @@ class Transfer:
 
     @property
     def login(self) -> str:
-        return f"{FTP_USER}@{S4 if self.family == 4 else f'[{S6}]'}"
+        return f"{USER}@{S4 if self.family == 4 else f'[{S6}]'}"
 
     @property
     def address(self) -> str:
@@ -150,18 +152,14 @@ class Transfer:
 
     def _curl(self, local: str, remote: str) -> subprocess.CompletedProcess[str]:
         words = ["curl", "--globoff", "--verbose", "--silent", "--show-error", "--max-time", "60"]
-        words += ["--user", f"{self.login}:{FTP_PASSWORD}"]
         words += {
             "PASV": ["--disable-epsv"],
             "EPSV": [],
             "PORT": ["--ftp-port", "-", "--disable-eprt"],
             "EPRT": ["--ftp-port", "-"],
         }[self.command]
-        words += [
-            "--output" if self.direction == "down" else "--upload-file",
-            local,
-            f"ftp://{self.host}/{remote}",
-        ]
+        words += ["--output" if self.direction == "down" else "--upload-file", local]
+        words += [url(self.login, self.host, remote)]
         done = on("c1", shlex.join(words), seconds=90)
         if done.returncode == 0:
             assert f"> {self.command}" in done.stderr, done.stderr
@@ -169,10 +167,11 @@ class Transfer:
 
     def _lftp(self, local: str, remote: str) -> subprocess.CompletedProcess[str]:
         script = [
-            "set cmd:fail-exit yes; set net:max-retries 1; set net:timeout 20; set ftp:ssl-allow no; set xfer:clobber yes",
+            "set cmd:fail-exit yes; set net:max-retries 1; set net:timeout 20",
+            "set ftp:ssl-allow no; set xfer:clobber yes",
             f"set ftp:passive-mode {str(self.passive).lower()}",
             f"set ftp:prefer-epsv {str(self.command == 'EPSV').lower()}",
-            f"open -u {self.login},{FTP_PASSWORD} ftp://{self.host}",
+            f"open -u {self.login},{PASSWORD} ftp://{self.host}",
             f"get {remote} -o {local}" if self.direction == "down" else f"put {local} -o {remote}",
         ]
         return on("c1", shlex.join(["lftp", "-c", "; ".join(script)]), seconds=90)
@@ -184,11 +183,16 @@ class Transfer:
             "-",
             self.address,
             self.login,
-            FTP_PASSWORD,
+            PASSWORD,
             self.command,
             self.direction,
         ]
         return on("c1", shlex.join([*words, local, remote]), stdin=code, seconds=90)
+
+
+def url(login: str, host: str, path: str = "") -> str:
+    """An FTP URL; the login may hold `@` and `:`."""
+    return f"ftp://{quote(login, safe='')}:{PASSWORD}@{host}/{path}"
 
 
 def sum_of(host: str, path: str) -> str:
@@ -201,7 +205,7 @@ def fetch(local: str = "/var/tmp/fetched", remote: str = "small", **how: Any) ->
     ok("c1", f"rm -f {local}")
     transfer = Transfer(**{"client": "curl", "direction": "down", "command": "EPSV", "family": 4, **how})
     done = transfer.run(local, remote)
-    return done.returncode == 0 and sum_of("c1", local) == sum_of("s1", f"/home/{FTP_USER}/{remote}")
+    return done.returncode == 0 and sum_of("c1", local) == sum_of("s1", f"/home/{USER}/{remote}")
 
 
 def refused_run(play: Play, host: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import snapshot
-from support import CHECKOUT, LAB, converge
+from support import LAB, ROOT, converge
 
-LOG = Path(os.environ.get("ANSIBLE_LOG_PATH", CHECKOUT / f".cache/molecule-{LAB.name}.log"))
+LOG = Path(os.environ.get("ANSIBLE_LOG_PATH", ROOT / f".cache/molecule-{LAB.name}.log"))
 
 
 @pytest.fixture(scope="module")

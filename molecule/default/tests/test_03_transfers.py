@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import FTP_USER, Transfer, counters, fetch, ok, on, sum_of
+from support import USER, Transfer, counters, fetch, ok, on, sum_of
 
 TRANSFERS = [
     Transfer(client, direction, command, family)
@@ -20,7 +20,7 @@ TRANSFERS = [
 
 @pytest.mark.parametrize("transfer", TRANSFERS, ids=str)
 def test_file_arrives_whole(transfer: Transfer) -> None:
-    remote_file = f"/home/{FTP_USER}/"
+    remote_file = f"/home/{USER}/"
     if transfer.direction == "down":
         ok("c1", "rm -f /var/tmp/fetched")
         done = transfer.run("/var/tmp/fetched", "small")
@@ -91,7 +91,7 @@ def test_journal_has_the_transfer_in_fields(host: str) -> None:
     assert entry["SLUICE_BYTES"] == "3000000"
     assert entry["SLUICE_OUTCOME"] == "complete"
     assert entry["SLUICE_CLIENT_MODE"] == entry["SLUICE_SERVER_MODE"] == "passive"
-    assert entry["SLUICE_USER"] == FTP_USER
+    assert entry["SLUICE_USER"] == USER
     assert entry["SLUICE_SESSION"]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is not FTP goes on past the hops, before, during and after the run; the administrator's table is untouched."""
+"""What is not FTP goes on past the hops, before, during and after; N's own table stays."""
 
 from __future__ import annotations
 
