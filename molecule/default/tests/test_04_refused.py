@@ -55,7 +55,7 @@ with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as ser
 def reaches(
     host: str, address: str, port: int, *, user: str = "root", source: str = "", source_port: int = 0
 ) -> bool:
-    """Whether the user on the host, from this source address and port, gets a word from the address and port."""
+    """Whether the user on the host, from this source, gets a word from that address and port."""
     words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "/usr/bin/python3", "-"]
     words += [source, str(source_port), address, str(port)]
     return on(host, shlex.join(words), stdin=CONNECT).returncode == 0
