@@ -27,7 +27,7 @@ def parse_destination(argument: bytes, port: int) -> Destination | None:
     if not at or not user:
         return None
     try:
-        host, port = split_host(place.strip(b" ").decode("ascii"), port)
+        host, port = split_host(place.decode("ascii"), port)
     except ValueError:
         return None
     return Destination(user, host, port)

@@ -373,8 +373,7 @@ def split_host(text: str, port: int) -> tuple[Address | str, int]:
     try:
         return ipaddress.IPv4Address(match[2]), number
     except ValueError:
-        # a name whose last label is all digits would be a mistyped address
-        if not _NAME.fullmatch(match[2]) or match[2].rstrip(".").rpartition(".")[2].isdigit():
+        if not _NAME.fullmatch(match[2]):
             raise ValueError(text) from None
         return match[2], number
 

@@ -84,6 +84,7 @@ class Session:
         self._logged_in = False
         self._epsv_all = False
         self._client_gone = False
+        self._heard = False  # a whole command has come
         self._stopping = False
         self._targets: deque[Endpoint] = deque()
         self._resolve_port = 0
@@ -114,7 +115,7 @@ class Session:
             self._choose(servers.fixed.host, servers.fixed.port)
         else:
             self._send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
-        return self._settle(restart_idle=True)
+        return self._settle(event=None)
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event; return what to do."""
@@ -148,7 +149,7 @@ class Session:
                 self._data(event)
         self._advance()
         self._pump()
-        return self._settle(restart_idle=isinstance(event, events.Received))
+        return self._settle(event)
 
     def crash(self) -> list[Action]:
         """End the session after an error of the proxy's own (6.4)."""
@@ -215,6 +216,7 @@ class Session:
 
     def _from_client(self, data: bytes) -> None:
         for line in self._commands.feed(data):
+            self._heard = True
             self._waiting.append(line if isinstance(line, LineFault) else parse_command(line))
 
     def _pump(self) -> None:
@@ -572,7 +574,9 @@ class Session:
             self._current = None
         if kind in (Kind.USER, Kind.LOGIN):
             if code < 500:
-                self._logged_in = code == 230 or (self._logged_in and kind is Kind.LOGIN)  # 2.6
+                self._logged_in = self._logged_in and kind is Kind.LOGIN
+            if code in (202, 230):  # 2.6; 202 to PASS: no password was needed
+                self._logged_in = True
         elif kind is Kind.REIN and code < 300:  # 2.9
             self._logged_in = self._epsv_all = False
             self._drop_setup()
@@ -685,7 +689,9 @@ class Session:
         if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
             return
         failure = transfer.failure
-        if not transfer.verb_sent:
+        if failure and self._client_gone:  # nobody is left to hear how it ended
+            self._end("", failure.outcome)
+        elif not transfer.verb_sent:
             server = transfer.server
             if failure:
                 self._conclude(failure.outcome, self._own_reply(failure.code, failure.cause))
@@ -796,7 +802,8 @@ class Session:
         if self.over:
             return
         transfer = self._transfer
-        if transfer and self._current and self._current.verb.kind is Kind.TRANSFER:
+        broken = transfer and self._current and self._current.verb.kind is Kind.TRANSFER
+        if transfer and self._current and broken:
             command = self._current.command
             assert command is not None  # noqa: S101 - a client's command
             transfer.close(outcome, show(command.verb.name), show(command.argument))
@@ -806,7 +813,8 @@ class Session:
         if cause and not self._relayed_part:
             self._answer(421, cause)
         quits = self._current is not None and self._current.verb.kind is Kind.QUIT
-        if self.phase is Phase.READY and not final and not quits:
+        # after a broken transfer no QUIT: to the next hop it would say that all is well (6.2)
+        if self.phase is Phase.READY and not (final or quits or broken):
             self.do(events.Send(Leg.SERVER, b"QUIT\r\n"))
         self.do(events.Close(Leg.SERVER))
         self.do(events.Close(Leg.CLIENT))
@@ -815,8 +823,8 @@ class Session:
         self._log("session-end", f"session ended: {cause}" if cause else "session ended")
         self.phase = Phase.OVER
 
-    def _settle(self, restart_idle: bool) -> list[Action]:
-        """Run the timers that fit where the session stands."""
+    def _settle(self, event: Event | None) -> list[Action]:
+        """Run the timers that fit where the session stands, after `event`."""
         if self.over:
             return self._flush()
         times = self.settings.timeouts
@@ -826,14 +834,16 @@ class Session:
             self._cancel(Timer.LINE)
         moving = self._transfer is not None and self._transfer.moving
         if self._awaiting and not moving:
-            if restart_idle or Timer.REPLY not in self._timers:
+            replied = isinstance(event, events.Received) and event.leg is Leg.SERVER
+            if replied or Timer.REPLY not in self._timers:
                 self._start(Timer.REPLY, times.reply)
         else:
             self._cancel(Timer.REPLY)
         if self._busy():
             self._cancel(Timer.IDLE)
-        elif restart_idle or Timer.IDLE not in self._timers:
+        elif self._heard or Timer.IDLE not in self._timers:  # only a whole command is a sign of life
             self._start(Timer.IDLE, times.idle)
+        self._heard = False
         return self._flush()
 
 

@@ -261,6 +261,8 @@ class Channel:
         for sock in self._ends.values():
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _PEACE)
+                # from here the port is free again, also from under a TIME_WAIT (13.3)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # a sink that is gone already shows on its drain
             self._ends[self._source.other].shutdown(socket.SHUT_WR)
 
@@ -302,8 +304,6 @@ class Channel:
         for leg in list(self._listeners):
             self._close_listener(leg)
         for leg in list(self._ends):
-            with contextlib.suppress(OSError):  # its TIME_WAIT must not eat the port (13.3)
-                self._ends[leg].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if leg is self._source or leg in self._at_end:
                 self._close_end(leg)
         if self._ends:

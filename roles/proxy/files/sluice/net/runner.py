@@ -55,6 +55,7 @@ class Runner:
         self._lingering: set[Channel] = set()
         self._deadlines: dict[Timer, float] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._stopping = False
         self._done = False
 
     def start(self) -> None:
@@ -70,6 +71,12 @@ class Runner:
         """Give the session an event, and do what it says; also from within its own actions."""
         self._queue.append(event)
         self._work()
+
+    def stop(self, now: bool) -> None:
+        """End the session: when it is idle, or now."""
+        self._stopping = True
+        self.feed(events.Stop(now))
+        self._check_finished()
 
     def _work(self) -> None:
         if self._busy:
@@ -238,7 +245,9 @@ class Runner:
             self._set_alarm(min(self._deadlines.values()))
 
     def _check_finished(self) -> None:
-        if self._done or not self._session.over or not self._client.gone or self._lingering:
+        if self._done or not self._session.over or not self._client.gone:
+            return
+        if self._lingering and not self._stopping:  # at the proxy's end the kernel delivers the rest
             return
         if self._server is None or self._server.gone:
             self._done = True

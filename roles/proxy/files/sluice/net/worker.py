@@ -9,7 +9,7 @@ import ipaddress
 import secrets
 import socket
 
-from sluice import access, events
+from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
@@ -121,7 +121,7 @@ class Worker:
     def stop(self, now: bool) -> None:
         """End the sessions: idle ones, or all of them now (10.3)."""
         for runner in list(self._runners):
-            runner.feed(events.Stop(now))
+            runner.stop(now)
 
     def abandon(self) -> None:
         """Drop what is left, with RST."""
