@@ -26,24 +26,24 @@ nft_table.main()
 """
 CONTENT = """\
 table inet t {
-	set peers { type ipv4_addr; flags interval; auto-merge; }
-	chain jumped { }
-	chain input { type filter hook input priority filter + 10; policy accept; }
+    set peers { type ipv4_addr; flags interval; auto-merge; }
+    chain jumped { }
+    chain input { type filter hook input priority filter + 10; policy accept; }
 }
 flush table inet t
 flush set inet t peers
 table inet t {
-	set peers {
-		type ipv4_addr; flags interval; auto-merge;
-		elements = { 10.0.0.0/8, 192.0.2.1 }
-	}
-	chain jumped {
-		tcp dport 21 counter accept comment "a flow"
-		counter drop
-	}
-	chain input {
-		ip saddr @peers jump jumped
-	}
+    set peers {
+        type ipv4_addr; flags interval; auto-merge;
+        elements = { 10.0.0.0/8, 192.0.2.1 }
+    }
+    chain jumped {
+        tcp dport 21 counter accept comment "a flow"
+        counter drop
+    }
+    chain input {
+        ip saddr @peers jump jumped
+    }
 }
 """
 
@@ -250,6 +250,6 @@ def test_two_runs_wait_for_each_other(host: Host) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert host.run()["msg"].startswith("Another run has held ")
         assert host.nft("list tables") == ""
-    runs = [host.start() for _ in range(3)]
+    runs = [host.start() for __ in range(3)]
     results = [json.loads(each.communicate()[0]) for each in runs]
     assert sorted(each["changed"] for each in results) == [False, False, True]

@@ -150,13 +150,13 @@ def passed(network: Network, probes: Sequence[Probe]) -> set[Probe]:
                 selector.register(sock, selectors.EVENT_WRITE, "connecting")
             deadline = time.monotonic() + SILENCE
             while (left := deadline - time.monotonic()) > 0:
-                for event, _ in selector.select(left):
+                for event, __ in selector.select(left):
                     deadline = time.monotonic() + SILENCE
                     sock = event.fileobj  # type: ignore[assignment]
                     if isinstance(event.data, tuple):
                         host, user = event.data
                         with being(network.name(host), user):
-                            peer, _ = sock.accept()
+                            peer = sock.accept()[0]
                         peer.setblocking(False)
                         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                         accepted.append(peer)

@@ -212,12 +212,18 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.hosts.f1.server_side",
         "10.1.0.1",
-        "sluice_topology.hops[0].hosts.f1.server_side: found 10.1.0.1, which stands at sluice_topology.hops[0].hosts.f1.client_side too, expected an address of its own",
+        (
+            "sluice_topology.hops[0].hosts.f1.server_side: found 10.1.0.1, which stands at sluice_topology.hops[0].hosts.f1.client_side too"
+            ", expected an address of its own"
+        ),
     ),
     (
         "hops.1.hosts.n1.client_side",
         "10.2.0.1",
-        "sluice_topology.hops[1].hosts.n1.client_side: found 10.2.0.1, which stands at sluice_topology.hops[0].hosts.f1.server_side too, expected an address of its own",
+        (
+            "sluice_topology.hops[1].hosts.n1.client_side: found 10.2.0.1, which stands at sluice_topology.hops[0].hosts.f1.server_side too"
+            ", expected an address of its own"
+        ),
     ),
     (
         "hops.1.hosts.n1.client_side",
@@ -247,12 +253,18 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.hosts.f1.public",
         {"server_side": "10.2.0.2"},
-        "sluice_topology.hops[1].hosts.n1.client_side: found 10.2.0.2, which is also what n1 sees of f1, expected another address at either end of the leg F-N",
+        (
+            "sluice_topology.hops[1].hosts.n1.client_side: found 10.2.0.2, which is also what n1 sees of f1"
+            ", expected another address at either end of the leg F-N"
+        ),
     ),
     (
         "hops.0.hosts.f1.ports",
         {"client_side": {"listen": "50000-50999", "source": "50500-51999"}},
-        "sluice_topology.hops[0].hosts.f1.ports: found client_side.listen 50000-50999 and client_side.source 50500-51999, which overlap, expected four ranges that share no port",
+        (
+            "sluice_topology.hops[0].hosts.f1.ports: found client_side.listen 50000-50999 and client_side.source 50500-51999, which overlap"
+            ", expected four ranges that share no port"
+        ),
     ),
     (
         "hops.0.hosts.f1.ports",
