@@ -128,18 +128,20 @@ class Dialled:
 
 @dataclass(frozen=True, slots=True)
 class DialFailed:
-    """It does not; `cause` as in ConnectFailed."""
+    """It does not; `cause` as in ConnectFailed, or a whole sentence where the fault is `here`."""
 
     transfer: int
     leg: Leg
     cause: str
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DataMoved:
-    """The first bytes of a transfer were read."""
+    """The first bytes of a transfer came, from `source`."""
 
     transfer: int
+    source: Leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +272,13 @@ class Dial:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Move data from leg `source` to the other; both have their connection."""
+    """Move data from leg `source` to the other; both have their connection.
+
+    Without `source` it is the leg that sends first (4.1).
+    """
 
     transfer: int
-    source: Leg
+    source: Leg | None
     idle: float
 
 

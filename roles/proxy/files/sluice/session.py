@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from sluice import access, events
@@ -43,7 +43,7 @@ class Phase(Enum):
     OVER = "over"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A command that the server owes a reply. `own` takes the reply to one of the proxy's own."""
 
@@ -235,7 +235,8 @@ class Session:
 
     def _busy(self) -> bool:
         connecting = self.phase in (Phase.RESOLVING, Phase.CONNECTING, Phase.GREETING)
-        return self._current is not None or bool(self._awaiting) or connecting
+        talking = self._transfer is not None and self._transfer.server.talking
+        return self._current is not None or bool(self._awaiting) or connecting or talking
 
     def _overtake(self) -> None:
         """Serve what may be served while a transfer runs: ABOR from anywhere, STAT and NOOP in turn (5.1)."""
@@ -550,7 +551,11 @@ class Session:
         elif code < 200:
             if entry.own is None:
                 self._pass_on(raw)
-            if entry is self._current and entry.verb.kind is Kind.TRANSFER and self._transfer:
+            if entry is self._current and self._transfer:
+                if entry.verb.kind is Kind.FORWARD:  # 4.1: a verb that nobody knew moves data
+                    entry.verb = replace(entry.verb, kind=Kind.TRANSFER)
+                    self._transfer.start(None)
+                    self._transfer.sent()
                 self._transfer.answered(code)
         else:
             self._awaiting.remove(entry)

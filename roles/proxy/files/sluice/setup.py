@@ -67,11 +67,13 @@ class ServerSetUp:
         self.outcome = "refused"
         self.port = 0  # the local port
         self.peer_port = 0
+        self.talking = False  # commands of the client would get between it and the server
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
 
     def begin(self) -> None:
         """Try the first mode that is left."""
         self.mode = self._modes.pop(0)
+        self.talking = True
         if self.mode is Mode.PASSIVE:
             self._ask_passive()
         else:
@@ -116,6 +118,7 @@ class ServerSetUp:
             self._fail(reason)
             return
         self.peer_port = port
+        self.talking = False
         control = self._control
         to = Endpoint(control.server_peer.address, port)  # 3.7: never the address that 227 names
         control.do(events.Start(Timer.SERVER_DATA, control.settings.timeouts.data_connect))
@@ -127,9 +130,12 @@ class ServerSetUp:
         self.port = port
         self.state = State.CONNECTED
 
-    def dial_failed(self, cause: str) -> None:
-        """It does not; the mode that is left is tried."""
+    def dial_failed(self, cause: str, here: bool = False) -> None:
+        """It does not; the mode that is left is tried, unless the fault is `here`."""
         self._control.do(events.Cancel(Timer.SERVER_DATA))
+        if here:
+            self._fail(cause, "proxy-error")
+            return
         self._next(f"{self._control.server_name} {cause} (data port {self.peer_port})")
 
     # --- active ---
@@ -170,6 +176,7 @@ class ServerSetUp:
             self._refused("PORT", code, raw)
 
     def _listens(self) -> None:
+        self.talking = False
         if self.state is State.WAITING:  # pyftpdlib connects before it answers
             self.state = State.LISTENING
 
@@ -202,6 +209,7 @@ class ServerSetUp:
 
     def _fail(self, cause: str, outcome: str = "refused") -> None:
         self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self.talking = False
         self.state = State.FAILED
         self.cause = cause
         self.outcome = outcome

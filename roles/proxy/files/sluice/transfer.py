@@ -44,7 +44,7 @@ class Transfer:
         self._client_peer_port = target.port if target else 0
         self.server = ServerSetUp(control, number, mode)
         self.verb_sent = False
-        self.upload = False
+        self.upload: bool | None = False  # None: not known yet
         self._answered = False
         self._preliminary = False
         self.moved = False
@@ -89,8 +89,8 @@ class Transfer:
         self._client_port = port
         self.client = State.LISTENING
 
-    def start(self, upload: bool) -> None:
-        """The verb came: dial an active client (3.1)."""
+    def start(self, upload: bool | None) -> None:
+        """The verb came: dial an active client (3.1). `upload` None: the first to send decides (4.1)."""
         self.upload = upload
         if self._target and self.client is State.WAITING:
             control = self._control
@@ -113,12 +113,15 @@ class Transfer:
                 self._control.do(events.Cancel(Timer.CLIENT_DATA))
                 self._client_port = port
                 self.client = State.CONNECTED
-            case events.DialFailed(leg=Leg.SERVER, cause=cause):
-                self.server.dial_failed(cause)
+            case events.DialFailed(leg=Leg.SERVER, cause=cause, here=here):
+                self.server.dial_failed(cause, here)
+            case events.DialFailed(cause=cause, here=True):
+                self._fail(Failure("proxy-error", 425, cause, own=True))
             case events.DialFailed(cause=cause):
                 self._fail(Failure("refused", 425, f"the client {cause} ({self._target})", own=True))
-            case events.DataMoved():
+            case events.DataMoved(source=source):
                 self.moved = True
+                self.upload = source is Leg.CLIENT
             case events.DataEnd():
                 self._end()
             case events.DataReset(leg=leg):
@@ -168,12 +171,17 @@ class Transfer:
     # --- the transfer itself ---
 
     def sent(self) -> None:
-        """The verb is on its way to the server: data may move."""
+        """The verb is on its way to the server: data may move, and the client should connect now (3.21)."""
         self.verb_sent = True
+        if self.client is State.LISTENING:
+            patience = self._control.settings.timeouts.data_connect
+            self._control.do(events.Start(Timer.CLIENT_DATA, patience))
+        if self.server.cause:
+            self._fail(Failure(self.server.outcome, 425, self.server.cause, own=True))
         self._relay()
 
     def answered(self, code: int) -> None:
-        """The server answered the verb: from now on missing data connections are waited for (3.21).
+        """The server answered the verb: now it should connect (3.21).
 
         Not before: a recall from tape may take minutes, and the server connects after it.
         """
@@ -182,8 +190,6 @@ class Transfer:
             return
         self._answered = True
         start = self._control.settings.timeouts.data_connect
-        if self.client is not State.CONNECTED:
-            self._control.do(events.Start(Timer.CLIENT_DATA, start))
         if self.server.state is not State.CONNECTED:
             self._control.do(events.Start(Timer.SERVER_DATA, start))
 
@@ -191,7 +197,7 @@ class Transfer:
         both = self.client is State.CONNECTED and self.server.state is State.CONNECTED
         if both and self.verb_sent and not (self._relaying or self.failure or self.aborted):
             self._relaying = True
-            source = Leg.CLIENT if self.upload else Leg.SERVER
+            source = None if self.upload is None else Leg.CLIENT if self.upload else Leg.SERVER
             idle = self._control.settings.timeouts.data_idle
             self._control.do(events.Relay(self.number, source, idle))
 

@@ -15,7 +15,7 @@ from sluice.protocol.addresses import Address
 
 _READ = 65536
 _HIGH_WATER = 262144  # bytes unsent on one leg at which the other is not read (1.9)
-_LINGER = 5.0  # s for the peer to close after us (1.14)
+_LINGER = 2.0  # s for the peer to close after us (1.14)
 _RST = struct.pack("ii", 1, 0)
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))  # 1.16
 

@@ -89,6 +89,7 @@ class Channel:
         self._began = time.monotonic()
         self._bytes = 0
         self._released = False
+        self._undecided = False  # whose direction the relay has
 
     @property
     def bytes(self) -> int:
@@ -183,8 +184,8 @@ class Channel:
                 self._ends[action.leg] = sock
                 self._emit(events.Dialled(self._number, action.leg, port))
                 return
-        cause = f"cannot be dialled: no free port in {action.ports}"
-        self._emit(events.DialFailed(self._number, action.leg, cause))
+        cause = f"no free port in {action.ports}"
+        self._emit(events.DialFailed(self._number, action.leg, cause, here=True))
 
     def _dialled(self, action: events.Dial, ports: Iterator[int], port: int) -> None:
         sock = self._dials.pop(action.leg)
@@ -203,23 +204,37 @@ class Channel:
 
     # --- moving data -----------------------------------------------------------------------------
 
-    def relay(self, source: Leg, idle: float) -> None:
-        """Move data from leg `source` to the other."""
-        self._source = source
+    def relay(self, source: Leg | None, idle: float) -> None:
+        """Move data from leg `source` to the other, or from the one that sends first."""
         self._began = time.monotonic()
-        try:
-            self._relay = Relay(
-                self._loop,
-                self._pipes,
-                self._ends[source],
-                self._ends[source.other],
-                began=lambda: self._emit(events.DataMoved(self._number)),
-                ended=lambda: self._emit(events.DataEnd(self._number)),
-                broken=self._broken,
-            )
-        except OSError:  # no descriptor for a pipe
-            self._emit(events.DataReset(self._number, source))
-            return
+        if source is None:
+            for leg, sock in self._ends.items():
+                self._loop.add_reader(sock, self._first, leg, idle)
+            self._undecided = True
+        else:
+            self._relay_from(source, idle)
+
+    def _first(self, leg: Leg, idle: float) -> None:
+        self._decide()
+        self._relay_from(leg, idle)
+
+    def _decide(self) -> None:
+        if self._undecided:
+            self._undecided = False
+            for sock in self._ends.values():
+                self._loop.remove_reader(sock)
+
+    def _relay_from(self, source: Leg, idle: float) -> None:
+        self._source = source
+        self._relay = Relay(
+            self._loop,
+            self._pipes,
+            self._ends[source],
+            self._ends[source.other],
+            began=lambda: self._emit(events.DataMoved(self._number, source)),
+            ended=lambda: self._emit(events.DataEnd(self._number)),
+            broken=self._broken,
+        )
         self._drain(source.other)
         self._watch(idle / 4, 0, self._relay.moved)
 
@@ -273,6 +288,7 @@ class Channel:
             self._drain(leg)
 
     def _stop_relay(self) -> None:
+        self._decide()
         self._stop_watch()
         if self._relay:
             self._relay.stop()

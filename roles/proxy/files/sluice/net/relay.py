@@ -74,7 +74,8 @@ class Relay:
     ) -> None:
         self._loop = loop
         self._pipes = pipes
-        self._pipe: Pipe | None = pipes.take()
+        self._pipe: Pipe | None = None  # from the first byte on
+        self._stopped = False
         self._source = source
         self._sink = sink
         self._began = began
@@ -89,6 +90,7 @@ class Relay:
 
     def stop(self) -> None:
         """Move nothing more; what the pipe holds is lost."""
+        self._stopped = True
         self._read(False)
         self._write(False)
         if self._pipe:
@@ -112,8 +114,12 @@ class Relay:
                 self._loop.remove_writer(self._sink)
 
     def _move(self) -> None:
-        pipe = self._pipe
-        if pipe is None:
+        if self._stopped:
+            return
+        try:
+            pipe = self._pipe = self._pipe or self._pipes.take()
+        except OSError:  # no descriptor left: this transfer fails, none else
+            self._fail(self._source)
             return
         first = not self.moved and not self._held
         for _ in range(_ROUNDS):
@@ -123,7 +129,7 @@ class Relay:
             if got and first:
                 first = False
                 self._began()
-                if self._pipe is None:
+                if self._stopped:
                     return
             if self._held and not self._drain(pipe):
                 return
