@@ -7,7 +7,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from plan import LabError
 
@@ -37,13 +38,13 @@ def inside(namespace: str, *command: str) -> Sequence[str]:
     return ("nsenter", f"--net=/run/netns/{namespace}", *command)
 
 
-def check_machine() -> None:
-    """Raise LabError with one sentence if this machine cannot run the lab."""
+def check_machine(needs: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raise LabError with one sentence if this machine cannot run the lab, or lacks what else is needed."""
     if os.geteuid() != 0:
         raise LabError("The lab needs root: it makes network namespaces and boots systemd-nspawn machines.")
-    for tool, package in TOOLS.items():
+    for tool, package in {**TOOLS, **needs}.items():
         if shutil.which(tool) is None:
-            raise LabError(f"The lab needs {tool}, of Debian's package {package}; `make setup` installs it.")
+            raise LabError(f"The lab needs {tool}, of the package {package}; `make setup` installs it.")
     probe = f"sluice-probe-{os.getpid()}"
     try:
         run("ip", "netns", "add", probe)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""make demo: F and N converged by site.yml, 100 MiB through both in each mode, and what the two hosts saw of it.
+
+The lab stays up for `make shell`; an interrupted demo takes it away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+
+import lab
+import observe
+import ssh
+from plan import CHECKOUT, FTP_PASSWORD, FTP_USER, Lab, LabError
+from run import check_machine
+
+DEMO = Lab("demo")
+MEBIBYTES = 100
+F, S = "10.1.0.1", "198.51.100.10"
+LOGIN = f"{FTP_USER}@{S}"
+MODES = ("passive", "active")
+NEEDS = {"ansible-playbook": "ansible-core", "conntrack": "conntrack"}
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def on(host: str, command: str) -> str:
+    """Run a command on a host; return what it prints."""
+    done = subprocess.run(
+        ["ssh", "-F", str(DEMO.ssh_config), host, command], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise LabError(f"On {host} `{command}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def converge() -> None:
+    """Run site.yml against F and N as a user would; show each task that changed something."""
+    inventory = os.path.relpath(DEMO.inventory if not DEMO.shortcut.exists() else DEMO.shortcut / "inventory")
+    say(f"\n== ansible-playbook -i {inventory} playbooks/site.yml")
+    log = DEMO.state / "site.log"
+    with log.open("w") as file:
+        play = subprocess.Popen(
+            ["ansible-playbook", "-i", inventory, "playbooks/site.yml"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        )
+        assert play.stdout is not None
+        task, hosts = "", list[str]()
+        for line in play.stdout:
+            file.write(line)
+            if found := re.match(r"changed: \[(\w+)\]", line):
+                hosts += [found[1]] if found[1] not in hosts else []
+            elif found := re.match(r"TASK \[(?:sluice\.ftp\.)?(.*?)\]|PLAY RECAP", line):
+                if hosts:
+                    say(f"   {task:<68} {' '.join(sorted(hosts))}")
+                task, hosts = found[1] or "", []
+        code = play.wait()
+    if code != 0:
+        say(log.read_text())
+        raise LabError("site.yml failed; what it said is above.")
+
+
+def transfers() -> list[tuple[str, str, str, str]]:
+    """The eight transfers as (client, mode, what, command on C)."""
+    address = f"ftp://{shlex.quote(f'{FTP_USER}%40{S}:{FTP_PASSWORD}@{F}')}"
+    commands = []
+    for mode in MODES:
+        port = "" if mode == "passive" else "--ftp-port - "
+        curl = f"curl --silent --show-error {port}"
+        passive = str(mode == "passive").lower()
+        lftp = f"set cmd:fail-exit yes; set ftp:ssl-allow no; set xfer:clobber yes; set ftp:passive-mode {passive}"
+        lftp += f"; open -u {LOGIN},{FTP_PASSWORD} ftp://{F}"
+        commands += [
+            ("curl", mode, "fetched", f"{curl} --output /var/tmp/fetched {address}/on-server"),
+            ("curl", mode, "stored", f"{curl} --upload-file /var/tmp/on-client {address}/stored"),
+            (
+                "lftp",
+                mode,
+                "fetched",
+                shlex.join(["lftp", "-c", f"{lftp}; get on-server -o /var/tmp/fetched"]),
+            ),
+            ("lftp", mode, "stored", shlex.join(["lftp", "-c", f"{lftp}; put /var/tmp/on-client -o stored"])),
+        ]
+    return commands
+
+
+def move_files() -> dict[str, list[observe.Connection]]:
+    """Make all transfers, compare sums, print speeds; return of each mode the connections of one session."""
+    home = f"/home/{FTP_USER}"
+    random = f"head -c {MEBIBYTES}M /dev/urandom >"
+    on("s1", f"{random}{home}/on-server; chown {FTP_USER}: {home}/on-server")
+    on("c1", f"{random}/var/tmp/on-client")
+    expected = {
+        "fetched": on("s1", f"sha256sum {home}/on-server")[:64],
+        "stored": on("c1", "sha256sum /var/tmp/on-client")[:64],
+    }
+    say(f"\n== {MEBIBYTES} MiB through F and N, by clients on C, from and to the FTP server on S")
+    seen: dict[str, list[observe.Connection]] = {}
+    for client, mode, what, command in transfers():
+        on("c1", "rm -f /var/tmp/fetched")
+        on("s1", f"rm -f {home}/stored")
+        with observe.new_connections(DEMO) as connections:
+            times = on("c1", f"date +%s%N; {command} && date +%s%N").split()
+        seen.setdefault(mode, list(connections))
+        where = ("c1", "/var/tmp/fetched") if what == "fetched" else ("s1", f"{home}/stored")
+        if on(where[0], f"sha256sum {where[1]}")[:64] != expected[what]:
+            raise LabError(f"The file that {client} {what} in {mode} mode is not the one that was sent.")
+        seconds = (int(times[-1]) - int(times[0])) / 1e9
+        say(
+            f"   {mode:<8} {client} {what:<8} {MEBIBYTES / seconds:6.0f} MiB/s   SHA-256 equal: {expected[what][:16]}..."
+        )
+    return seen
+
+
+def show_connections(seen: dict[str, list[observe.Connection]]) -> None:
+    """The six connections of a session in each mode."""
+    for mode in MODES:
+        say(f"\n== The connections of one {mode} session, from conntrack on F and on N")
+        for connection in observe.in_order(seen[mode]):
+            say(f"   {connection}")
+
+
+def show_flows() -> None:
+    """What each host's policy allows, in the product's notation, and what its rules counted."""
+    for host, letter in (("f1", "F"), ("n1", "N")):
+        say(f"\n== What {letter} allows, and what its rules counted (nft list table inet sluice on {host})")
+        say(f"   {'':<74} opened  packets")
+        for flow in observe.flows(on(host, "nft --json list table inet sluice")):
+            say(f"   {flow.text:<74} {flow.opened:>6} {flow.packets:>8}")
+    say(
+        "   opened: connections; packets: what their openers sent. Everything else about these ports and this user is dropped."
+    )
+
+
+def show_further(began: float) -> None:
+    say(f"""
+== Look further ({time.monotonic() - began:.0f} s so far)
+   make shell HOST=F      a shell on F (or C, N, S), and there for example:
+                            systemctl status sluice sluice-policy
+                            journalctl -u sluice -o verbose SLUICE_EVENT=transfer
+                            nft list table inet sluice
+   make shell HOST=C      and there: curl --user {LOGIN}:{FTP_PASSWORD} ftp://{F}/
+   make clean             removes all of it""")
+
+
+def main() -> None:
+    """The demo, from nothing to the last table."""
+    began = time.monotonic()
+    check_machine(NEEDS)
+    os.chdir(CHECKOUT)
+    say("== The lab: C, F, N and S as four systemd machines in network namespaces")
+    try:
+        lab.create(DEMO)
+        say("   C 10.1.0.10 --- 10.1.0.1 F 10.2.0.1 --- 10.2.0.2 N 198.51.100.2 --- 198.51.100.10 S")
+        converge()
+        seen = move_files()
+        show_connections(seen)
+        show_flows()
+        show_further(began)
+    except (KeyboardInterrupt, SystemExit):
+        say("\nInterrupted; removing the lab.")
+        lab.destroy(DEMO)
+        raise
+    finally:
+        for host in ("c1", "f1", "n1", "s1"):
+            ssh.forget(DEMO, host)
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        main()
+    except LabError as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
