@@ -17,7 +17,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import ruleset
 from jinja2 import Environment, FileSystemLoader
 
 from tests.unit.plugins.packets.prober import Network, Probe, passed
-from tests.unit.plugins.packets.reference import OTHER, OWN, PROXY, ROOT, Setting, inbound, outbound
+from tests.unit.plugins.packets.reference import OTHER, OWN, PROXY, ROOT, Setting, inbound, listed, outbound
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
 
@@ -88,7 +88,8 @@ def length(address: str) -> int:
     return 64 if ":" in address else 24
 
 
-def load(network: Network, setting: Setting) -> None:
+def rules_file(setting: Setting) -> str:
+    """What the role writes on F."""
     mode = {"C-F": setting.client_leg, "F-N": setting.server_leg, "N-S": "both"}
     topology = copy.deepcopy(TOPOLOGY)
     if setting.port_20:
@@ -96,8 +97,11 @@ def load(network: Network, setting: Setting) -> None:
     path = read_path(topology, mode)
     templates = FileSystemLoader(ROOT_DIRECTORY / "roles/policy/templates")
     template = Environment(loader=templates, trim_blocks=True).get_template("policy.nft.j2")
-    text = template.render(__sluice_policy_rules=ruleset(path, path.host("f1"), PROXY))
-    network.run("F", "nft", "-f", "-", text=text)
+    return template.render(__sluice_policy_rules=ruleset(path, path.host("f1"), PROXY))
+
+
+def load(network: Network, setting: Setting) -> None:
+    network.run("F", "nft", "-f", "-", text=rules_file(setting))
 
 
 def addresses() -> Iterator[tuple[str, str, str]]:
@@ -139,4 +143,17 @@ def test_out_of_the_host(network: Network, setting: Setting, user: int) -> None:
     for (side, peer, own), port, source in product(addresses(), PORTS, SOURCES):
         probe = Probe("F", user, (own, source), side, OTHER, (peer, port))
         wanted[probe] = outbound(setting, (own, source or 30000), (peer, port), user)
+    compare(network, wanted)
+
+
+def test_past_the_host(network: Network) -> None:
+    """`guard` closes FTP control from nearer to further, and forwards all else (POLICY 1, 2)."""
+    load(network, SETTINGS[0])
+    wanted = {}
+    for client, n, port in product(PEERS["C"], PEERS["N"], (20, 21, 22, 80, 50000)):
+        if (":" in client) == (":" in n):
+            probe = Probe("C", OTHER, (client, 0), "N", OTHER, (n, port))
+            wanted[probe] = not (port == 21 and listed("C", client) and listed("N", n))
+            back = Probe("N", OTHER, (n, 0), "C", OTHER, (client, port))
+            wanted[back] = True
     compare(network, wanted)
