@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make demo: F and N converged by site.yml, 100 MiB through both in each mode, and what the two hosts saw of it.
+"""make demo: F and N converged by site.yml, 100 MiB through both in each mode, and what they saw of it.
 
 The lab stays up for `make shell`; an interrupted demo takes it away.
 """
@@ -81,8 +81,8 @@ def transfers() -> list[tuple[str, str, str, str]]:
         port = "" if mode == "passive" else "--ftp-port - "
         curl = f"curl --silent --show-error {port}"
         passive = str(mode == "passive").lower()
-        lftp = f"set cmd:fail-exit yes; set ftp:ssl-allow no; set xfer:clobber yes; set ftp:passive-mode {passive}"
-        lftp += f"; open -u {LOGIN},{FTP_PASSWORD} ftp://{F}"
+        lftp = "set cmd:fail-exit yes; set ftp:ssl-allow no; set xfer:clobber yes"
+        lftp += f"; set ftp:passive-mode {passive}; open -u {LOGIN},{FTP_PASSWORD} ftp://{F}"
         commands += [
             ("curl", mode, "fetched", f"{curl} --output /var/tmp/fetched {address}/on-server"),
             ("curl", mode, "stored", f"{curl} --upload-file /var/tmp/on-client {address}/stored"),
@@ -119,9 +119,8 @@ def move_files() -> dict[str, list[observe.Connection]]:
         if on(where[0], f"sha256sum {where[1]}")[:64] != expected[what]:
             raise LabError(f"The file that {client} {what} in {mode} mode is not the one that was sent.")
         seconds = (int(times[-1]) - int(times[0])) / 1e9
-        say(
-            f"   {mode:<8} {client} {what:<8} {MEBIBYTES / seconds:6.0f} MiB/s   SHA-256 equal: {expected[what][:16]}..."
-        )
+        speed = f"{MEBIBYTES / seconds:6.0f} MiB/s"
+        say(f"   {mode:<8} {client} {what:<8} {speed}   SHA-256 equal: {expected[what][:16]}...")
     return seen
 
 
@@ -140,9 +139,8 @@ def show_flows() -> None:
         say(f"   {'':<74} opened  packets")
         for flow in observe.flows(on(host, "nft --json list table inet sluice")):
             say(f"   {flow.text:<74} {flow.opened:>6} {flow.packets:>8}")
-    say(
-        "   opened: connections; packets: what their openers sent. Everything else about these ports and this user is dropped."
-    )
+    say("   opened: connections; packets: what their openers sent.")
+    say("   What else concerns these ports or the proxy user is dropped.")
 
 
 def show_further(began: float) -> None:

@@ -41,7 +41,7 @@ class Connection:
         left, right = sorted((self.opener, self.acceptor), key=PATH.index)
         arrow = "->" if self.opener == left else "<-"
         what = f"to port {self.port}" if self.port == 21 else f"to a port specified by {self.acceptor}"
-        return f"{left} {arrow} {right}  {what:<28} {self.source:>21} -> {self.destination:<21}  seen on {self.witness}"
+        return f"{left} {arrow} {right}  {what:<28} {self.source:>18} -> {self.destination:<19} on {self.witness}"
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def in_order(connections: Iterable[Connection]) -> list[Connection]:
 
 @dataclass(frozen=True)
 class Flow:
-    """A flow of a host's policy: its line, how many connections it opened, how many packets their openers sent."""
+    """A flow of a host's policy: its line, the connections it opened, the packets that their openers sent."""
 
     text: str
     opened: int

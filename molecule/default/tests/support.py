@@ -56,11 +56,15 @@ def start_playbook(
     playbook: str | Path = SITE,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    inventory: bool = True,
 ) -> subprocess.Popen[str]:
-    """Start ansible-playbook as a user does: with nothing of Molecule's in the environment."""
+    """Start ansible-playbook as a user does: with nothing of Molecule's in the environment.
+
+    `inventory`: against the lab as its own inventory describes it; else the arguments say where.
+    """
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_", "SLUICE_"))}
     return subprocess.Popen(
-        ["ansible-playbook", "-i", str(LAB.inventory), str(playbook), *arguments],
+        ["ansible-playbook", *(["-i", str(LAB.inventory)] if inventory else []), str(playbook), *arguments],
         cwd=cwd or ROOT,
         env={**clean, "ANSIBLE_NOCOLOR": "1", **(env or {})},
         stdin=subprocess.DEVNULL,
