@@ -41,7 +41,8 @@ class Connection:
         left, right = sorted((self.opener, self.acceptor), key=PATH.index)
         arrow = "->" if self.opener == left else "<-"
         what = f"to port {self.port}" if self.port == 21 else f"to a port specified by {self.acceptor}"
-        return f"{left} {arrow} {right}  {what:<28} {self.source:>18} -> {self.destination:<19} on {self.witness}"
+        ends = f"{self.source:>18} -> {self.destination:<19}"
+        return f"{left} {arrow} {right}  {what:<28} {ends} on {self.witness}"
 
 
 @contextmanager

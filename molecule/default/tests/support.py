@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -19,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
 import ssh
 from plan import CHECKOUT, FTP_PASSWORD, FTP_USER, Lab
+from plan import MANAGEMENT as ADDRESSES
 
 LAB = Lab(os.environ.get("MOLECULE_SCENARIO_NAME", "default"))
 SITE = CHECKOUT / "playbooks/site.yml"
-ROOT, USER, PASSWORD = CHECKOUT, FTP_USER, FTP_PASSWORD
+ROOT, USER, PASSWORD, MANAGEMENT = CHECKOUT, FTP_USER, FTP_PASSWORD, ADDRESSES
 
 F4, F6, N4, N6 = "10.1.0.1", "2001:db8:1::1", "10.2.0.2", "2001:db8:2::2"
 F_UP4, N_UP4 = "10.2.0.1", "198.51.100.2"
@@ -54,9 +56,9 @@ def ok(host: str, command: str, *, stdin: str = "", seconds: float = 60) -> str:
 def start_playbook(
     *arguments: str,
     playbook: str | Path = SITE,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    inventory: bool = True,
+    inventory: str | Path = LAB.inventory,
+    cwd: Path = CHECKOUT,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[str]:
     """Start ansible-playbook as a user does: with nothing of Molecule's in the environment.
 
@@ -65,8 +67,8 @@ def start_playbook(
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_", "SLUICE_"))}
     return subprocess.Popen(
         ["ansible-playbook", *(["-i", str(LAB.inventory)] if inventory else []), str(playbook), *arguments],
-        cwd=cwd or ROOT,
-        env={**clean, "ANSIBLE_NOCOLOR": "1", **(env or {})},
+        cwd=cwd,
+        env={**clean, "ANSIBLE_NOCOLOR": "1", **env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
