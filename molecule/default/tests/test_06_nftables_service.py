@@ -39,6 +39,10 @@ def test_table_and_transfer_survive(before: tuple[str, str], command: str) -> No
     try:
         ok("c1", "timeout 20 sh -c 'until [ -s /var/tmp/large ]; do sleep 0.1; done'")
         ok("f1", command)
+        for _ in range(50):  # the restoring unit is started with nftables.service, and may end after it
+            if on("f1", "nft list table inet sluice").returncode == 0:
+                break
+            time.sleep(0.1)
         assert (listing("f1"), _proxy()) == before
         assert _state() == "running"
         for _ in range(300):

@@ -87,8 +87,6 @@ def test_example_repository_runs_as_it_stands(clone: Path, tmp_path: Path) -> No
     connection = tmp_path / "connection.yml"
     connection.write_text(hosts)
     subprocess.run(["ansible-inventory", "--list"], cwd=infra, capture_output=True, check=True)
-    play = converge(
-        "-i", "inventory.yml", "-i", str(connection), playbook="site.yml", cwd=infra, inventory=False
-    )
+    play = converge("-i", str(connection), inventory="inventory.yml", playbook="site.yml", cwd=infra)
     assert play.recap("f1")["failed"] == 0
     assert fetch()
