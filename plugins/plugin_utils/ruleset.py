@@ -65,13 +65,14 @@ def ruleset(path: Path, host: Host, uid: int | str) -> Ruleset:
     down = [flow for flow in flows if flow.leg == path.leg(position)]
     up = [flow for flow in flows if flow.leg == path.leg(position + 1)]
     dns = [flow for flow in flows if flow.channel == "dns"]
-    nearer, further, past = _past_the_proxy(path, position)
     sets = [
         *_leg_sets("down", down),
         *_leg_sets("up", up),
         *_address_sets("dns", dns[0].peer_addresses if dns else ()),
-        *_address_sets("nearer", nearer),
-        *_address_sets("further", further),
+        # All of the path on the client side of this host, and what lies beyond it.
+        *_address_sets("nearer", [*path.clients.networks, *_hop_addresses(path.hops[:position])]),
+        *_address_sets("further_hops", _hop_addresses(path.hops[position + 1 :])),
+        *_address_sets("servers", path.servers.networks),
         _port_set(
             "serve", [each for flow in flows if flow.direction == "in" for each in flow.acceptor_ports]
         ),
@@ -95,7 +96,7 @@ def ruleset(path: Path, host: Host, uid: int | str) -> Ruleset:
         ),
         _chain("input", list(_input_rules(sets)), hook="input"),
         _chain("output", list(_output_rules(sets, down, up, uid)), hook="output"),
-        _chain("forward", list(_forward_rules(sets, past)), hook="forward"),
+        _chain("forward", list(_forward_rules(sets, path.servers.control_ports)), hook="forward"),
     ]
     return {"family": FAMILY, "name": NAME, "sets": sets, "chains": chains}
 
@@ -145,10 +146,11 @@ def _dns_rules(flows: Sequence[Flow], uid: int | str) -> Iterator[str]:
 
 
 def _input_rules(sets: Sequence[Set]) -> Iterator[str]:
+    """A neighbour never comes over loopback, though the host's own address may lie in its networks."""
     for side in ("down", "up"):
         for version, ip in _versions(sets, f"l{side}"):
             peers = f"{ip} saddr @{side}{version} {ip} daddr @l{side}{version}"
-            yield f"meta l4proto tcp {peers} jump in_{side}"
+            yield f'iifname != "lo" meta l4proto tcp {peers} jump in_{side}'
     yield "tcp dport @serve jump guard_in"
 
 
@@ -158,7 +160,7 @@ def _output_rules(
     for side in ("down", "up"):
         for version, ip in _versions(sets, f"l{side}"):
             peers = f"{ip} daddr @{side}{version} {ip} saddr @l{side}{version}"
-            yield f"meta l4proto tcp {peers} jump out_{side}"
+            yield f'oifname != "lo" meta l4proto tcp {peers} jump out_{side}'
     for version, ip in _versions(sets, "dns"):
         yield f"{ip} daddr @dns{version} jump out_dns"
     yield f"meta skuid {uid} {_drop('proxy user: anything else')}"
@@ -166,26 +168,22 @@ def _output_rules(
     control = [each for flow in up if flow.channel == "control" for each in flow.acceptor_ports]
     for version, ip in _versions(sets, "up"):
         drop = _drop("other user speaks FTP upstream")
-        yield f"tcp dport {_braced(control)} {ip} daddr @up{version} meta skuid != {uid} {drop}"
+        users = f'oifname != "lo" meta skuid != {uid}'
+        yield f"tcp dport {_braced(control)} {ip} daddr @up{version} {users} {drop}"
     for each in _privileged_sources(down):
         # No conntrack here: such a SYN may belong to an old entry as reply or invalid (F6).
         yield f"tcp sport {each} meta skuid != {uid} {_drop(f'other user uses port {each}')}"
 
 
-def _forward_rules(sets: Sequence[Set], ports: Sequence[PortRange]) -> Iterator[str]:
+def _forward_rules(sets: Sequence[Set], control_ports: Iterable[int]) -> Iterator[str]:
+    """FTP control goes only through the proxy: to the ports that the description names, and no others."""
     yield f'ct helper "ftp" {_drop("no FTP helper past the proxy")}'
-    for version, ip in _versions(sets, "further"):
-        if any(each["name"] == f"nearer{version}" for each in sets):
-            addresses = f"{ip} saddr @nearer{version} {ip} daddr @further{version}"
-            yield f"{addresses} tcp dport {_braced(ports)} {_drop('FTP only through the proxy')}"
-
-
-def _past_the_proxy(path: Path, position: int) -> tuple[list[Network], list[Network], tuple[PortRange, ...]]:
-    """All of the path on the client side of a hop, all on its server side, and the control ports there."""
-    nearer = [*path.clients.networks, *_hop_addresses(path.hops[:position])]
-    further = [*_hop_addresses(path.hops[position + 1 :]), *path.servers.networks]
-    control = {*path.servers.control_ports, *([CONTROL_PORT] if position < path.last else [])}
-    return nearer, further, merged([PortRange(port, port) for port in control])
+    servers = merged([PortRange(port, port) for port in control_ports])
+    for name, ports in (("further_hops", [PortRange(CONTROL_PORT, CONTROL_PORT)]), ("servers", servers)):
+        for version, ip in _versions(sets, name):
+            if any(each["name"] == f"nearer{version}" for each in sets):
+                addresses = f"{ip} saddr @nearer{version} {ip} daddr @{name}{version}"
+                yield f"{addresses} tcp dport {_braced(ports)} {_drop('FTP only through the proxy')}"
 
 
 def _hop_addresses(hops: Iterable[Hop]) -> Iterator[Network]:

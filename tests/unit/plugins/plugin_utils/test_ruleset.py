@@ -52,7 +52,8 @@ def test_the_shape_that_held_on_f() -> None:
         "up4": ["10.2.0.2"],
         "lup4": ["10.2.0.1"],
         "nearer4": ["10.1.0.0/24"],
-        "further4": ["0.0.0.0/0"],
+        "further_hops4": ["10.2.0.2", "198.51.100.2"],
+        "servers4": ["0.0.0.0/0"],
         "serve": ["21", "50000-50999", "52000-52999"],
     }
     control = "C -> F: -> proxy user: to port 21"
@@ -82,21 +83,24 @@ def test_the_shape_that_held_on_f() -> None:
         'counter drop comment "other user serves on a proxy port"',
     ]
     assert chain(table, "input") == [
-        "meta l4proto tcp ip saddr @down4 ip daddr @ldown4 jump in_down",
-        "meta l4proto tcp ip saddr @up4 ip daddr @lup4 jump in_up",
+        'iifname != "lo" meta l4proto tcp ip saddr @down4 ip daddr @ldown4 jump in_down',
+        'iifname != "lo" meta l4proto tcp ip saddr @up4 ip daddr @lup4 jump in_up',
         "tcp dport @serve jump guard_in",
     ]
     assert chain(table, "output") == [
-        "meta l4proto tcp ip daddr @down4 ip saddr @ldown4 jump out_down",
-        "meta l4proto tcp ip daddr @up4 ip saddr @lup4 jump out_up",
+        'oifname != "lo" meta l4proto tcp ip daddr @down4 ip saddr @ldown4 jump out_down',
+        'oifname != "lo" meta l4proto tcp ip daddr @up4 ip saddr @lup4 jump out_up',
         'meta skuid 990 counter drop comment "proxy user: anything else"',
         "tcp sport @serve meta skuid != 990 jump guard_out",
-        'tcp dport 21 ip daddr @up4 meta skuid != 990 counter drop comment "other user speaks FTP upstream"',
+        'tcp dport 21 ip daddr @up4 oifname != "lo" meta skuid != 990 '
+        'counter drop comment "other user speaks FTP upstream"',
         'tcp sport 20 meta skuid != 990 counter drop comment "other user uses port 20"',
     ]
     assert chain(table, "forward") == [
         'ct helper "ftp" counter drop comment "no FTP helper past the proxy"',
-        'ip saddr @nearer4 ip daddr @further4 tcp dport 21 counter drop comment "FTP only through the proxy"',
+        "ip saddr @nearer4 ip daddr @further_hops4 tcp dport 21 "
+        'counter drop comment "FTP only through the proxy"',
+        'ip saddr @nearer4 ip daddr @servers4 tcp dport 21 counter drop comment "FTP only through the proxy"',
     ]
     assert {each["name"]: each["spec"] for each in table["chains"] if each["spec"]} == {
         hook: HOOK.format(hook) for hook in ("input", "output", "forward")
@@ -148,9 +152,10 @@ def test_overlapping_networks_are_merged() -> None:
 
 def test_forward_closes_the_declared_control_ports_and_only_those() -> None:
     """POLICY 2: from nearer to further, on F the next hop's 21 too."""
-    topology = changed("servers.control_ports", [2121])
-    assert "tcp dport { 21, 2121 } counter drop" in chain(rules("f1", topology), "forward")[1]
-    assert "tcp dport 2121 counter drop" in chain(rules("n1", topology), "forward")[1]
+    topology = changed("servers.control_ports", [2121, 990])
+    assert "@further_hops4 tcp dport 21 counter drop" in chain(rules("f1", topology), "forward")[1]
+    assert "@servers4 tcp dport { 990, 2121 } counter drop" in chain(rules("f1", topology), "forward")[2]
+    assert len(chain(rules("n1", topology), "forward")) == 2
     assert elements(rules("n1", topology))["nearer4"] == ["10.1.0.0/24", "10.2.0.1"]
 
 
