@@ -49,6 +49,7 @@ class Client:
         self.received = bytearray()
         """All bytes of replies so far."""
         self._rest = bytearray()
+        self._at = 0  # what stands before it in _rest has been read
         self._open: list[Any] = [self.sock]
 
     def send(self, content: bytes, flags: int = 0) -> None:
@@ -61,17 +62,14 @@ class Client:
 
     def reply(self) -> Reply:
         """The next whole reply (RFC 959 4.2); EndedError when the connection ends instead."""
-        raw = self._read_line()
-        if not re.match(rb"[0-9]{3}[ -]", raw):
-            raise AssertionError(f"not a reply line: {raw!r}")
-        code = raw[:3]
-        if raw[3:4] == b"-":
-            while True:
-                line = self._read_line()
-                raw += line
-                if line.startswith(code + b" "):
-                    break
-        return Reply(int(code), raw)
+        lines = [self._read_line()]
+        if not re.match(rb"[0-9]{3}[ -]", lines[0]):
+            raise AssertionError(f"not a reply line: {lines[0]!r}")
+        code = lines[0][:3]
+        if lines[0][3:4] == b"-":
+            while not lines[-1].startswith(code + b" "):
+                lines.append(self._read_line())
+        return Reply(int(code), b"".join(lines))
 
     def replies(self, count: int) -> list[int]:
         """The codes of the next `count` replies."""
@@ -89,7 +87,7 @@ class Client:
                 self._fill()
         except EndedError as ended:
             kind: End = ended.args[0]
-            return bytes(self._rest), kind
+            return bytes(self._rest[self._at :]), kind
 
     def login(self, user: str = "anonymous", password: str | bytes = "guest@example.org") -> None:
         """220 is read, then USER and PASS."""
@@ -135,10 +133,12 @@ class Client:
             sock.close()
 
     def _read_line(self) -> bytes:
-        while (at := self._rest.find(b"\n")) < 0:
+        while (at := self._rest.find(b"\n", self._at)) < 0:
+            del self._rest[: self._at]
+            self._at = 0
             self._fill()
-        line = bytes(self._rest[: at + 1])
-        del self._rest[: at + 1]
+        line = bytes(self._rest[self._at : at + 1])
+        self._at = at + 1
         return line
 
     def _fill(self) -> None:

@@ -296,11 +296,13 @@ class Proxy:
                 self.process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(patience)
-        if self.alive():
+        stubborn = self.alive()
+        if stubborn:
             self.kill()
         self._reader.join(PATIENCE)
         assert self.process.stderr is not None
         self.process.stderr.close()
+        assert not stubborn, f"{self.name} did not end after SIGTERM twice; its log ends {self.log[-3:]}"
 
     def _await_ready(self, notify: socket.socket) -> None:
         deadline = time.monotonic() + 15

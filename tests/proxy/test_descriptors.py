@@ -88,7 +88,7 @@ def test_10_7_descriptors_are_back_at_the_baseline(paths: Paths) -> None:
 
 def test_10_7_connections_that_say_nothing(paths: Paths) -> None:
     """Connect and go, with and without a reset, before the greeting."""
-    path = paths.own(1)
+    path = paths.own(1, timeouts__greeting=0.5)
     server = path.server
     before = path.last.descriptors()
     for i in range(40):

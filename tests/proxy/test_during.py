@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from .fake_client import SETUPS, Client
-from .harness import Path, Session
+from .harness import Path, Paths, Session
 from .wire import Data
 
 PART = bytes(range(256)) * 400
@@ -72,6 +72,21 @@ def test_5_2_abor_without_a_transfer_in_every_form(path: Path, abort: Callable[[
     assert x.s.next() == b"ABOR"
     x.s.reply(b"225 Nothing to abort.")
     assert x.c.reply().raw == b"225 Nothing to abort.\r\n"
+    x.in_step()
+
+
+@pytest.mark.parametrize("abort", [plain, bsd, ftplib], ids=lambda form: str(form.__name__))
+def test_5_3_between_our_hops_abor_takes_the_synch_form(
+    paths: Paths, abort: Callable[[Client], None]
+) -> None:
+    """IAC IP, IAC DM, ABOR, so that the next hop reads it in front of nothing."""
+    x = paths.front().open()
+    _, s_data = x.begin("RETR f")
+    abort(x.c)
+    assert x.s.next() == b"\xff\xf4\xff\xf2ABOR"
+    s_data.reset()
+    x.s.reply(b"426 Aborted.", b"226 Abort done.")
+    assert x.c.replies(2) == [426, 226]
     x.in_step()
 
 

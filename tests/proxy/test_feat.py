@@ -123,6 +123,18 @@ def test_7_5_feat_before_login_with_user_at_host_is_minimal(paths: Paths) -> Non
     assert not verbs & NOT_CARRIED
 
 
+def test_7_5_feat_after_login_with_user_at_host_is_the_servers(paths: Paths) -> None:
+    path = paths.one(servers__fixed=None)
+    server, c = path.server, path.client()
+    assert c.reply().code == 220
+    assert c.cmd("FEAT").code == 211
+    c.line(f"USER me@{path.net.server}:{server.port}")
+    x = Session(c, server.accept())
+    assert c.reply().code == 331
+    assert c.cmd("PASS x").code == 230
+    assert b" XCRC" in feat(x, b"211-Features", b" XCRC", b" AUTH TLS", b"211 End")
+
+
 @pytest.mark.parametrize(
     "line",
     ["AUTH TLS", "AUTH SSL", "auth tls", "PBSZ 0", "PROT P", "CCC", "ADAT x", "MIC x", "ENC x", "CONF x"],

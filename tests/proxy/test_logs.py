@@ -115,7 +115,7 @@ def test_10_5_outcome_refused(path: Path) -> None:
 
 
 def test_10_5_outcome_timeout(paths: Paths) -> None:
-    path = paths.one(timeouts__data_idle=1)
+    path = paths.one(timeouts__data_idle=0.5)
     mark = len(path.last.log)
     x = path.open()
     c_data, _ = x.begin("RETR f")

@@ -171,7 +171,7 @@ def test_13_6_a_forbidden_mode_is_left_out_of_feat(
 
 def test_13_6_a_client_without_a_listener_on_its_port_gets_no_second_mode(paths: Paths) -> None:
     """After the verb there is no second try: 425 (3.21)."""
-    x = paths.one(timeouts__data_connect=1).open()
+    x = paths.one(timeouts__data_connect=0.5).open()
     agreed = x.c.setup("PORT")
     assert agreed.listener is not None
     agreed.listener.close()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,22 +10,17 @@ import pytest
 
 from .fake_client import SETUPS
 from .harness import Path, Paths, Session
-from .wire import Data, eventually
+from .wire import Data, eventually, listen
 
 CONTENT = b"some content\r\n" * 100
 
 
 @contextmanager
-def occupied(address: str, ports: range | list[int], *, listening: bool) -> Iterator[None]:
-    """Ports that somebody else holds: by listening, or by a bound socket that shares with nobody."""
+def occupied(address: str, ports: range | list[int]) -> Iterator[None]:
+    """Ports on which somebody else listens: nobody can bind them then, SO_REUSEADDR or not."""
     with ExitStack() as stack:
         for port in ports:
-            sock = stack.enter_context(socket.socket())
-            if listening:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((address, port))
-            if listening:
-                sock.listen(1)
+            stack.enter_context(listen(address, port))
         yield
 
 
@@ -70,7 +64,7 @@ def test_13_1_in_a_chain_too(paths: Paths, setup: str) -> None:
 def test_13_2_the_last_free_listening_port_is_found(one: Path, free: int) -> None:
     x = one.open()
     others = [port for port in range(24000, 24020) if port != free]
-    with occupied(one.net.n_client, others, listening=True):
+    with occupied(one.net.n_client, others):
         for setup in ("PASV", "EPSV"):
             agreed = x.c.setup(setup)
             assert agreed.address[1] == free
@@ -79,10 +73,9 @@ def test_13_2_the_last_free_listening_port_is_found(one: Path, free: int) -> Non
         assert c_data.end() == "fin"
 
 
-@pytest.mark.parametrize("listening", [True, False])
-def test_13_2_no_free_listening_port_is_425(one: Path, listening: bool) -> None:
+def test_13_2_no_free_listening_port_is_425(one: Path) -> None:
     x = one.open()
-    with occupied(one.net.n_client, range(24000, 24020), listening=listening):
+    with occupied(one.net.n_client, range(24000, 24020)):
         mark = len(one.last.log)
         for setup in ("PASV", "EPSV"):
             assert x.c.cmd(setup).text == "425 N: no free port in 24000-24019."
@@ -95,7 +88,7 @@ def test_13_2_no_free_listening_port_is_425(one: Path, listening: bool) -> None:
 def test_13_2_the_last_free_source_port_towards_the_client_is_found(one: Path, free: int) -> None:
     x = one.open()
     others = [port for port in range(25000, 25020) if port != free]
-    with occupied(one.net.n_client, others, listening=False):
+    with occupied(one.net.n_client, others):
         c_data, _ = fetch(x, "PORT")
     assert c_data.peer[1] == free
 
@@ -103,7 +96,7 @@ def test_13_2_the_last_free_source_port_towards_the_client_is_found(one: Path, f
 def test_13_2_no_free_source_port_towards_the_client_is_425(one: Path) -> None:
     x = one.open({"ABOR": b"226 Done."})
     agreed = x.c.setup("PORT")
-    with occupied(one.net.n_client, range(25000, 25020), listening=False):
+    with occupied(one.net.n_client, range(25000, 25020)):
         x.c.line("RETR f")
         reply = x.c.reply()
     assert reply.text == "425 N: no free port in 25000-25019."
@@ -115,7 +108,7 @@ def test_13_2_the_last_free_source_port_towards_the_server_is_found(paths: Paths
     path = paths.one(server_side__mode="passive")
     x = path.open()
     others = [port for port in range(27000, 27020) if port != free]
-    with occupied(path.net.n_server, others, listening=False):
+    with occupied(path.net.n_server, others):
         _, s_data = fetch(x, "PASV")
     assert s_data.peer[1] == free
 
@@ -125,7 +118,7 @@ def test_13_2_the_last_free_listening_port_towards_the_server_is_found(paths: Pa
     path = paths.one(server_side__mode="active")
     x = path.open()
     others = [port for port in range(26000, 26020) if port != free]
-    with occupied(path.net.n_server, others, listening=True):
+    with occupied(path.net.n_server, others):
         _, s_data = fetch(x, "PASV")
     assert s_data.peer[1] == free
 
@@ -134,7 +127,7 @@ def test_13_2_the_last_free_listening_port_towards_the_server_is_found(paths: Pa
 def test_13_2_no_free_port_towards_the_server_is_425(paths: Paths, mode: str, low: int) -> None:
     path = paths.one(server_side__mode=mode)
     x = path.open()
-    with occupied(path.net.n_server, range(low, low + 20), listening=False):
+    with occupied(path.net.n_server, range(low, low + 20)):
         reply = x.c.cmd("PASV")
         if reply.code == 227:
             reply = x.c.cmd("RETR f")
@@ -227,7 +220,7 @@ def test_13_4_refused_transfers_leave_no_port_and_no_descriptor(
         assert x.c.cmd("RETR f").code == 550
         if agreed.listener is not None:
             agreed.listener.close()
-    eventually("the descriptors are those of before", lambda: path.last.descriptors() == before)
+    eventually("the descriptors are those of before", lambda: path.last.descriptors() <= before)
     x.s.auto = {**x.s.auto, "RETR": None}
     fetch(x, setup)
 

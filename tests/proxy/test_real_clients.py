@@ -36,7 +36,7 @@ class Served:
         self.url = f"ftp://me:secret@{self.host}:{self.port}"
         authorizer = DummyAuthorizer()
         authorizer.add_user("me", "secret", str(root), perm="elradfmwMT")
-        handler: Any = type("Handler", (FTPHandler,), {"authorizer": authorizer})
+        handler: Any = type("Handler", (FTPHandler,), {"authorizer": authorizer, "auth_failed_timeout": 0})
         self.server = ThreadedFTPServer((path.net.server, SERVER_CONTROL), handler)
         self._thread = threading.Thread(
             target=self.server.serve_forever, kwargs={"handle_exit": False}, daemon=True
@@ -231,7 +231,7 @@ def test_ftplib_aborts_and_goes_on(served: Served, client: ftplib.FTP) -> None:
     client.abort()
     data.close()
     # abort() has read one reply; where the transfer was still running the server has sent two, 426 and 226.
-    client.putcmd("PWD")  # type: ignore[attr-defined]
+    client.putcmd("PWD")
     while not (reply := client.getline()).startswith("257"):
         assert reply[:3] in {"225", "226"}
     got = hashlib.sha256()

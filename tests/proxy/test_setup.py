@@ -619,7 +619,7 @@ def test_3_21_a_client_that_never_connects_hears_425_and_only_that(
     paths: Paths, server_mode: str, verb: str, preliminary: bool
 ) -> None:
     server = Aborting()
-    path = paths.one(timeouts__data_connect=1, server_side__mode=server_mode)
+    path = paths.one(timeouts__data_connect=0.5, server_side__mode=server_mode)
     x = path.open({"ABOR": server.abor})
     agreed = x.c.setup("PASV")
     x.c.line(verb)
@@ -645,7 +645,7 @@ def test_3_21_a_client_that_does_not_listen_hears_425_and_only_that(
 ) -> None:
     """Whether the proxy dials before it sends the verb to the server, or after."""
     server = Aborting()
-    path = paths.one(timeouts__data_connect=1)
+    path = paths.one(timeouts__data_connect=0.5)
     x = path.open({"ABOR": server.abor, "RETR": server.transfer, "STOR": server.transfer})
     agreed = x.c.setup(setup)
     assert agreed.listener is not None
@@ -664,7 +664,7 @@ def test_3_21_a_client_that_does_not_listen_hears_425_and_only_that(
 @pytest.mark.parametrize("setup", SETUPS)
 def test_3_21_a_server_that_never_connects(paths: Paths, setup: str, verb: str) -> None:
     server = Aborting()
-    path = paths.one(timeouts__data_connect=1, server_side__mode="active")
+    path = paths.one(timeouts__data_connect=0.5, server_side__mode="active")
     x = path.open({"ABOR": server.abor})
     agreed = x.c.setup(setup)
     x.c.line(verb)
