@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sluice.config import LegSettings, Network, Servers, split_host
-from sluice.protocol.addresses import Address
+from sluice.config import LegSettings, Network, Servers, Settings, split_host
+from sluice.events import Endpoint
+from sluice.protocol import addresses
+from sluice.protocol.addresses import Address, BadAddressError
+from sluice.protocol.verbs import Command, Mode
 
 FIRST_UNPRIVILEGED = 1024  # RFC 2577 section 3: never a data port below
 
@@ -54,3 +57,41 @@ def data_port_refused(leg: LegSettings, port: int) -> str:
     if port not in leg.peer_ports:
         return f"data port {port} is not in {leg.peer_ports}"
     return ""
+
+
+def read_setup(command: Command, settings: Settings, peer: Endpoint) -> tuple[Endpoint | None, str]:
+    """Read PORT, EPRT, PASV or EPSV of the client `peer`.
+
+    Returns where an active client wants its connection, and the reply that refuses ("" when it may be).
+    """
+    leg, verb = settings.client_side, command.verb
+    mode = verb.mode or Mode.PASSIVE
+    if mode is Mode.PASSIVE:
+        return None, _passive_refused(command, peer.address.version)
+    try:
+        read = addresses.parse_eprt if verb.extended else addresses.parse_port
+        address, port = read(command.argument)
+    except BadAddressError as error:
+        return None, error.reply
+    if address != peer.address:  # 3.14
+        reason = f"{address} is not the address of your control connection"
+    else:
+        reason = data_port_refused(leg, port)
+    if reason:
+        return None, f"504 {settings.hop}: {reason}."
+    return Endpoint(address, port), ""
+
+
+def _passive_refused(command: Command, version: int) -> str:
+    """The reply to a PASV or EPSV that cannot be had, "" for one that can (3.5, 3.9)."""
+    argument = command.argument.strip(b" ")
+    own = b"%d" % (1 if version == 4 else 2)
+    if not command.verb.extended:
+        if version == 6:
+            return "425 PASV is for IPv4, use EPSV."
+        return "501 PASV takes no argument." if argument else ""
+    if argument in (b"", own):
+        return ""
+    if argument.isdigit():
+        return f"522 Network protocol not supported, use ({own.decode()})"
+    return "501 EPSV takes 1, 2, ALL or nothing."

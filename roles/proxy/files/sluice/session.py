@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from sluice import access, events
 from sluice.config import Settings
 from sluice.events import Action, Endpoint, Event, Leg, Timer
 from sluice.protocol import addresses
-from sluice.protocol.addresses import Address, BadAddressError
+from sluice.protocol.addresses import Address
 from sluice.protocol.lines import CommandReader, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features, reply
 from sluice.protocol.verbs import HIDDEN_FEATURES, Command, Kind, Mode, Verb, parse_command
-from sluice.transfer import Transfer, target_refused
+from sluice.transfer import Transfer
+from sluice.upstream import Dead, Phase, Upstream
 
 _QUEUE = 64  # command lines that may wait; more stay in the kernel
 _COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
@@ -30,17 +30,6 @@ _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, 
 
 # Beside a running transfer these answer a command that overtook it, all else the transfer (5.1).
 _SIDE_CODES = frozenset((200, 202, 211, 212, 213, 214, 215, 225, 500, 501, 502, 503, 504, 530))
-
-
-class Phase(Enum):
-    """Where the session's server is."""
-
-    LOCAL = "local"  # not chosen yet: USER user@host chooses (2.3)
-    RESOLVING = "resolving"
-    CONNECTING = "connecting"
-    GREETING = "greeting"
-    READY = "ready"
-    OVER = "over"
 
 
 @dataclass(slots=True, eq=False)
@@ -60,11 +49,9 @@ class Session:
         self.settings = settings
         self.client_peer = peer
         self.client_local = local
-        self.server_peer = peer  # until there is a server
-        self.server_local = local
-        self.server_name = ""
         self.lacking: set[bytes] = set()
-        self.phase = Phase.LOCAL
+        self.over = False  # what is left then is the net's to close
+        self._upstream = Upstream(self)
         self._ident = ident
         self._actions: list[Action] = []
         self._commands = CommandReader()
@@ -86,18 +73,25 @@ class Session:
         self._client_gone = False
         self._heard = False  # a whole command has come
         self._stopping = False
-        self._targets: deque[Endpoint] = deque()
-        self._resolve_port = 0
-        self._patience = 0.0
         self._destination: access.Destination | None = None
         self._timers: set[Timer] = set()
 
     # --- the outside -----------------------------------------------------------------------------
 
     @property
-    def over(self) -> bool:
-        """Whether the session has ended; what is left is the net's to close."""
-        return self.phase is Phase.OVER
+    def server_peer(self) -> Endpoint:
+        """The server's end of its control connection."""
+        return self._upstream.peer
+
+    @property
+    def server_local(self) -> Address:
+        """This end of it."""
+        return self._upstream.local
+
+    @property
+    def server_name(self) -> str:
+        """The server as sentences name it; "" while there is none."""
+        return self._upstream.name
 
     @property
     def accepts_input(self) -> bool:
@@ -110,9 +104,9 @@ class Session:
         servers = self.settings.servers
         if self.settings.next_hop:
             hop = self.settings.next_hop
-            self._connect(hop.hosts[0].addresses, hop.control_port)
+            self._dead(self._upstream.connect(hop.hosts[0].addresses, hop.control_port))
         elif servers and servers.fixed:
-            self._choose(servers.fixed.host, servers.fixed.port)
+            self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:
             self._send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
         return self._settle(event=None)
@@ -133,14 +127,11 @@ class Session:
             case events.Ended():
                 self._server_ended()
             case events.Connected(local=local):
-                self.server_local = local
-                self._cancel(Timer.CONNECT)
-                self._start(Timer.GREETING, self.settings.timeouts.greeting)
-                self.phase = Phase.GREETING
+                self._upstream.connected(local)
             case events.ConnectFailed(cause=cause):
-                self._connect_failed(cause)
+                self._dead(self._upstream.failed(cause))
             case events.Resolved():
-                self._resolved(event)
+                self._dead(self._upstream.resolved(event))
             case events.Expired(timer=timer):
                 self._expired(timer)
             case events.Stop(now=now):
@@ -234,7 +225,7 @@ class Session:
             self._end("the proxy is shutting down")
 
     def _busy(self) -> bool:
-        connecting = self.phase in (Phase.RESOLVING, Phase.CONNECTING, Phase.GREETING)
+        connecting = self._upstream.phase not in (Phase.NONE, Phase.READY)
         talking = self._transfer is not None and self._transfer.server.talking
         return self._current is not None or bool(self._awaiting) or connecting or talking
 
@@ -264,10 +255,10 @@ class Session:
             self._send(reply("500 the command line is empty."))
         elif verb.kind is Kind.REFUSE:
             self._send(reply(verb.local.format(verb=verb.name.decode())))
-        elif verb.kind is Kind.QUIT and self.phase is Phase.LOCAL:
+        elif verb.kind is Kind.QUIT and self._upstream.phase is Phase.NONE:
             self._send(reply("221 Goodbye."))
             self._end("")
-        elif self.phase is Phase.LOCAL and verb.kind is not Kind.USER:
+        elif self._upstream.phase is Phase.NONE and verb.kind is not Kind.USER:
             text = verb.local.format(verb=verb.name.decode())
             self._send(reply(text or f"530 {self.settings.hop}: log in as user@host first."))
         elif command.argument.strip(b" ").upper() in verb.refused:
@@ -301,7 +292,7 @@ class Session:
         if destination is None:
             self._send(reply("501 log in as user@host or user@host:port."))
             return
-        if self.phase is Phase.READY:  # 2.8
+        if self._upstream.phase is Phase.READY:  # 2.8
             known = self._destination
             if known and (known.host, known.port) == (destination.host, destination.port):
                 self._user = destination.user
@@ -317,34 +308,30 @@ class Session:
         self._user = destination.user
         self._destination = destination
         self._current = Entry(command.verb, parse_command(command.line[:5] + destination.user))
-        self._choose(destination.host, destination.port)
+        self._dead(self._upstream.choose(destination.host, destination.port))
 
     def _serve_setup(self, command: Command) -> None:
         verb = command.verb
         mode = verb.mode
         assert mode is not None  # noqa: S101 - of every set-up in the table
-        target: Endpoint | None = None
-        text = ""
-        version = self.client_peer.address.version
         if not self._logged_in:
-            text = f"530 {self.settings.hop}: log in first."
-        elif mode not in self.settings.client_side.modes:  # 13.6
+            self._send(reply(f"530 {self.settings.hop}: log in first."))
+            return
+        if mode not in self.settings.client_side.modes:  # 13.6
             leg = self.settings.client_side.leg
-            text = f"502 {self.settings.hop}: leg {leg} does not allow {mode.value} transfers."
-        elif verb.name == b"EPSV" and command.argument.strip(b" ").upper() == b"ALL":
+            self._answer(502, f"leg {leg} does not allow {mode.value} transfers")
+            return
+        if verb.name == b"EPSV" and command.argument.strip(b" ").upper() == b"ALL":
             self._epsv_all = True  # 3.10
-            text = "200 EPSV ALL understood."
-        elif self._epsv_all and verb.name != b"EPSV":
-            text = f"503 {verb.name.decode()} after EPSV ALL."
-        elif verb.name == b"EPSV":
-            text = _epsv_refused(command.argument.strip(b" "), version)
-        elif verb.name == b"PASV" and version == 6:
-            text = "425 PASV is for IPv4, use EPSV."  # 3.5
-        elif verb.name == b"PASV" and command.argument.strip(b" "):
-            text = "501 PASV takes no argument."
-        elif mode is Mode.ACTIVE:
-            target, text = self._read_target(command)
+            self._send(reply("200 EPSV ALL understood."))
+            return
+        if self._epsv_all and verb.name != b"EPSV":
+            self._send(reply(f"503 {verb.name.decode()} after EPSV ALL."))
+            return
+        target, text = access.read_setup(command, self.settings, self.client_peer)
         if text:
+            if verb.mode is Mode.ACTIVE:
+                self.refused(text)
             self._send(reply(text))
             return
         self._drop_setup()  # 3.18
@@ -356,18 +343,6 @@ class Session:
         else:
             self._current = Entry(verb, command)  # until the listener is up
             transfer.listen()
-
-    def _read_target(self, command: Command) -> tuple[Endpoint | None, str]:
-        try:
-            read = addresses.parse_eprt if command.verb.extended else addresses.parse_port
-            address, port = read(command.argument)
-        except BadAddressError as error:
-            return None, error.reply
-        reason = target_refused(self, address, port)
-        if reason:
-            self.refused(reason)
-            return None, f"504 {self.settings.hop}: {reason}."
-        return Endpoint(address, port), ""
 
     def _serve_transfer(self, command: Command) -> None:
         if not self._logged_in:
@@ -405,84 +380,18 @@ class Session:
     def _quit_waits(self) -> bool:
         return any(isinstance(c, Command) and c.verb.kind is Kind.QUIT for c in self._waiting)
 
-    # --- the server: choosing, connecting ----------------------------------------------------------
+    # --- the server ------------------------------------------------------------------------------
 
-    def _choose(self, host: Address | str, port: int) -> None:
-        if isinstance(host, str):
-            self.phase = Phase.RESOLVING
-            self.server_name = f"server {host}"
-            self._targets = deque()
-            self._resolve_port = port
-            self._start(Timer.CONNECT, self.settings.timeouts.connect)
-            self.do(events.Resolve(host))
+    def _dead(self, dead: Dead | None) -> None:
+        """Deal with a server that is not to be had, if so it is."""
+        if dead is None:
+            return
+        if dead.name and self._current:  # 530, and the client may log in elsewhere
+            self._current = None
+            self._destination = None
+            self._answer(530, dead.cause)
         else:
-            self._connect((host,), port)
-
-    def _resolved(self, event: events.Resolved) -> None:
-        if self.phase is not Phase.RESOLVING:
-            return
-        self._cancel(Timer.CONNECT)
-        servers = self.settings.servers
-        networks = servers.networks if servers else ()
-        allowed = tuple(a for a in event.addresses if access.inside(a, networks))
-        if allowed:
-            self._connect(allowed, self._resolve_port)
-            return
-        if event.addresses:
-            cause = f"{self.server_name} has no address in the allowed networks"
-            self.refused(cause)
-        else:
-            cause = f"{self.server_name}: {event.cause}"
-        self._no_server(cause)
-
-    def _no_server(self, cause: str) -> None:
-        """The name leads nowhere: 530, and the client may log in elsewhere; a fixed one ends the session."""
-        if self._current is None:
-            self._end(cause)
-            return
-        self.server_name = ""
-        self.phase = Phase.LOCAL
-        self._current = None
-        self._destination = None
-        self._answer(530, cause)
-
-    def _connect(self, hosts: tuple[Address, ...], port: int) -> None:
-        """Connect to the first of the addresses that answers: the client's family first, then the other."""
-        family = self.client_peer.address.version
-        ordered = sorted(hosts, key=lambda a: a.version != family)
-        side = self.settings.server_side
-        self._targets = deque(Endpoint(a, port) for a in ordered if side.local(a.version))
-        if not self._targets:
-            self.server_peer = Endpoint(ordered[0], port)
-            self._name_server()
-            self._end(f"this host has no IPv{ordered[0].version} address towards {self.server_name}")
-            return
-        self._patience = self.settings.timeouts.connect / len(self._targets)
-        self._connect_next()
-
-    def _name_server(self) -> None:
-        if self.settings.next_hop:
-            self.server_name = f"next hop {self.settings.server_side.neighbour} ({self.server_peer})"
-        else:
-            self.server_name = f"server {self.server_peer}"
-
-    def _connect_next(self) -> None:
-        self.server_peer = self._targets.popleft()
-        self._name_server()
-        local = self.settings.server_side.local(self.server_peer.address.version)
-        assert local is not None  # noqa: S101 - _connect kept only such
-        self.phase = Phase.CONNECTING
-        self._start(Timer.CONNECT, self._patience)
-        self.do(events.Connect(local.address, self.server_peer))
-
-    def _connect_failed(self, cause: str) -> None:
-        if self.phase is not Phase.CONNECTING:
-            return
-        self._cancel(Timer.CONNECT)
-        if self._targets:
-            self._connect_next()
-        else:
-            self._end(f"{self.server_name} {cause}")
+            self._end(dead.cause)
 
     # --- from the server -------------------------------------------------------------------------
 
@@ -497,7 +406,7 @@ class Session:
 
     def _not_ftp(self, reason: str) -> None:
         self._log("warning", f"{self.server_name}: {reason}", 4)
-        if self.phase is Phase.GREETING:
+        if self._upstream.phase is Phase.GREETING:
             self._end(f"{self.server_name} sent no FTP greeting: {reason}")
         else:
             self._end(f"{self.server_name} does not speak FTP: {reason}")
@@ -508,7 +417,7 @@ class Session:
             self._receiver = self._attribute(line.code)
             entry = self._receiver
             passes = (
-                self.phase is Phase.READY
+                self._upstream.phase is Phase.READY
                 and line.code != 421
                 and (entry is None or (entry.own is None and entry.verb.kind is Kind.FORWARD))
                 and self._final is None
@@ -542,7 +451,7 @@ class Session:
 
     def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
         """Deal with a whole reply; `raw` is empty when it has been relayed already."""
-        if self.phase is Phase.GREETING:
+        if self._upstream.phase is Phase.GREETING:
             self._greeted(code, raw)
         elif code == 421:  # 1.13
             self._server_leaves(raw)
@@ -626,21 +535,20 @@ class Session:
             if chosen is None:
                 self._send(raw)
             return
-        self._cancel(Timer.GREETING)
         if code != 220:
             self._send(raw)
             self._end("", final=True)
             return
-        self.phase = Phase.READY
+        self._upstream.greeted()
         if chosen is None:
             self._send(raw)
         elif chosen.command:
             self._forward(chosen.command)
 
     def _server_ended(self) -> None:
-        if self.phase is Phase.CONNECTING:
+        if self._upstream.phase is Phase.CONNECTING:
             return
-        if self.phase is Phase.GREETING:
+        if self._upstream.phase is Phase.GREETING:
             self._end(f"{self.server_name} sent no FTP greeting and closed the connection")
         elif self._current and self._current.verb.kind is Kind.QUIT:
             self._send(reply("221 Goodbye."))  # 5.8
@@ -766,11 +674,8 @@ class Session:
     def _expired(self, timer: Timer) -> None:
         self._timers.discard(timer)
         times = self.settings.timeouts
-        if timer is Timer.CONNECT and self.phase is Phase.RESOLVING:
-            self._no_server(f"{self.server_name} could not be resolved within {times.connect:g} s")
-        elif timer is Timer.CONNECT:
-            self.do(events.Close(Leg.SERVER))
-            self._connect_failed(f"did not answer within {self._patience:g} s")
+        if timer is Timer.CONNECT:
+            self._dead(self._upstream.expired())
         elif timer is Timer.GREETING:
             self._end(f"{self.server_name} sent no FTP greeting within {times.greeting:g} s")
         elif timer is Timer.LINE:
@@ -819,14 +724,14 @@ class Session:
             self._answer(421, cause)
         quits = self._current is not None and self._current.verb.kind is Kind.QUIT
         # after a broken transfer no QUIT: to the next hop it would say that all is well (6.2)
-        if self.phase is Phase.READY and not (final or quits or broken):
+        if self._upstream.phase is Phase.READY and not (final or quits or broken):
             self.do(events.Send(Leg.SERVER, b"QUIT\r\n"))
         self.do(events.Close(Leg.SERVER))
         self.do(events.Close(Leg.CLIENT))
-        for timer in list(self._timers):
-            self._cancel(timer)
+        for timer in Timer:
+            self.do(events.Cancel(timer))
         self._log("session-end", f"session ended: {cause}" if cause else "session ended")
-        self.phase = Phase.OVER
+        self.over = True
 
     def _settle(self, event: Event | None) -> list[Action]:
         """Run the timers that fit where the session stands, after `event`."""
@@ -854,16 +759,6 @@ class Session:
 
 def _swallow(code: int, raw: bytes) -> None:
     """Take a reply that the client must not see."""
-
-
-def _epsv_refused(argument: bytes, version: int) -> str:
-    """The reply to an EPSV that cannot be had, "" for one that can (3.9)."""
-    own = b"1" if version == 4 else b"2"
-    if argument in (b"", own):
-        return ""
-    if argument.isdigit():
-        return f"522 Network protocol not supported, use ({own.decode()})"
-    return "501 EPSV takes 1, 2, ALL or nothing."
 
 
 def show(raw: bytes) -> str:

@@ -23,10 +23,19 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
-    server_peer: Endpoint
-    server_local: Address
-    server_name: str
     lacking: set[bytes]  # of EPSV and EPRT, what the server is known to lack
+
+    @property
+    def server_peer(self) -> Endpoint:
+        """The server's end of its control connection."""
+
+    @property
+    def server_local(self) -> Address:
+        """This end of it."""
+
+    @property
+    def server_name(self) -> str:
+        """The server as sentences name it."""
 
     def do(self, action: events.Action) -> None:
         """Have the net do it."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice import access, events
+from sluice import events
 from sluice.events import Endpoint, Leg, Timer
-from sluice.protocol.addresses import Address
 from sluice.protocol.verbs import Mode
 from sluice.setup import Control, ServerSetUp, State
 
@@ -274,10 +273,3 @@ class Transfer:
         if not self.delivered:
             self._control.do(events.Reset(self.number))
         self._control.do(events.Release(self.number))
-
-
-def target_refused(control: Control, address: Address, port: int) -> str:
-    """Why a client's PORT or EPRT is not obeyed; "" when it is (3.14, 3.15)."""
-    if address != control.client_peer.address:
-        return f"{address} is not the address of your control connection"
-    return access.data_port_refused(control.settings.client_side, port)

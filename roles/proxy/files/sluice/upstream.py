@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way to a session's server: its name, its addresses in order, one connection (PROTOCOL 2.1-2.3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from sluice import access, events
+from sluice.config import Settings
+from sluice.events import Endpoint, Leg, Timer
+from sluice.protocol.addresses import Address
+
+
+class Phase(Enum):
+    """How far a session is on its way to its server."""
+
+    NONE = "none"  # not chosen yet: USER user@host chooses
+    RESOLVING = "resolving"
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The way leads nowhere. name: it is a name that led nowhere, another one may be tried."""
+
+    cause: str
+    name: bool = False
+
+
+class Control(Protocol):
+    """What it needs of its session."""
+
+    settings: Settings
+    client_peer: Endpoint
+    client_local: Address
+
+    def do(self, action: events.Action) -> None:
+        """Have the net do it."""
+
+    def refused(self, reason: str) -> None:
+        """Log what was refused, and why."""
+
+
+class Upstream:
+    """The server of one session. `peer` and `local` hold once there is a `name`."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.phase = Phase.NONE
+        self.name = ""
+        self.peer = control.client_peer
+        self.local = control.client_local
+        self._port = 0
+        self._targets: deque[Endpoint] = deque()
+        self._patience = 0.0
+
+    def choose(self, host: Address | str, port: int) -> Dead | None:
+        """Go to an address, or to a name's addresses."""
+        if not isinstance(host, str):
+            return self.connect((host,), port)
+        self.phase = Phase.RESOLVING
+        self.name = f"server {host}"
+        self._port = port
+        self._control.do(events.Start(Timer.CONNECT, self._control.settings.timeouts.connect))
+        self._control.do(events.Resolve(host))
+        return None
+
+    def resolved(self, event: events.Resolved) -> Dead | None:
+        """Go on with those of a name's addresses that are allowed."""
+        if self.phase is not Phase.RESOLVING:
+            return None
+        self._control.do(events.Cancel(Timer.CONNECT))
+        servers = self._control.settings.servers
+        networks = servers.networks if servers else ()
+        allowed = tuple(a for a in event.addresses if access.inside(a, networks))
+        if allowed:
+            return self.connect(allowed, self._port)
+        if not event.addresses:
+            return self._nowhere(f"{self.name}: {event.cause}")
+        cause = f"{self.name} has no address in the allowed networks"
+        self._control.refused(cause)
+        return self._nowhere(cause)
+
+    def _nowhere(self, cause: str) -> Dead:
+        self.phase = Phase.NONE
+        self.name = ""
+        return Dead(cause, name=True)
+
+    def connect(self, hosts: tuple[Address, ...], port: int) -> Dead | None:
+        """Connect to the first address that answers: the client's family first, then the other."""
+        family = self._control.client_peer.address.version
+        ordered = sorted(hosts, key=lambda a: a.version != family)
+        side = self._control.settings.server_side
+        self._targets = deque(Endpoint(a, port) for a in ordered if side.local(a.version))
+        if not self._targets:
+            self._aim(Endpoint(ordered[0], port))
+            return Dead(f"this host has no IPv{ordered[0].version} address towards {self.name}")
+        self._patience = self._control.settings.timeouts.connect / len(self._targets)
+        self._next()
+        return None
+
+    def _aim(self, peer: Endpoint) -> None:
+        self.peer = peer
+        settings = self._control.settings
+        next_hop = f"next hop {settings.server_side.neighbour} ({peer})"
+        self.name = next_hop if settings.next_hop else f"server {peer}"
+
+    def _next(self) -> None:
+        self._aim(self._targets.popleft())
+        local = self._control.settings.server_side.local(self.peer.address.version)
+        assert local is not None  # noqa: S101 - connect kept only such
+        self.phase = Phase.CONNECTING
+        self._control.do(events.Start(Timer.CONNECT, self._patience))
+        self._control.do(events.Connect(local.address, self.peer))
+
+    def failed(self, cause: str) -> Dead | None:
+        """This address did not answer; `cause` as in ConnectFailed."""
+        if self.phase is not Phase.CONNECTING:
+            return None
+        self._control.do(events.Cancel(Timer.CONNECT))
+        if self._targets:
+            self._next()
+            return None
+        return Dead(f"{self.name} {cause}")
+
+    def expired(self) -> Dead | None:
+        """The time for a name, or for this address, is over."""
+        if self.phase is Phase.RESOLVING:
+            seconds = self._control.settings.timeouts.connect
+            return self._nowhere(f"{self.name} could not be resolved within {seconds:g} s")
+        self._control.do(events.Close(Leg.SERVER))
+        return self.failed(f"did not answer within {self._patience:g} s")
+
+    def connected(self, local: Address) -> None:
+        """The connection stands; now the server must greet."""
+        self.local = local
+        self.phase = Phase.GREETING
+        self._control.do(events.Cancel(Timer.CONNECT))
+        self._control.do(events.Start(Timer.GREETING, self._control.settings.timeouts.greeting))
+
+    def greeted(self) -> None:
+        """The server's 220 came."""
+        self.phase = Phase.READY
+        self._control.do(events.Cancel(Timer.GREETING))

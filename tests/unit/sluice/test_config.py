@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - tables of exact messages
+"""The settings: every mistake names its key; logging (10.5)."""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sluice import config, journal
+from sluice.net.control import ControlSocket  # noqa: F401 - the net imports without a running loop
+from sluice.session import show
+
+GOOD: dict[str, Any] = {
+    "hop": "F",
+    "host": "f1",
+    "client_side": {
+        "leg": "C-F",
+        "neighbour": "C",
+        "mode": "both",
+        "peers": ["10.1.0.0/25"],
+        "control_port": 21,
+        "addresses": [{"address": "10.1.0.1", "public": "10.1.0.1"}],
+        "listen": "50000-50999",
+        "source": "20",
+        "peer_ports": "1024-65535",
+    },
+    "server_side": {
+        "leg": "F-N",
+        "neighbour": "N",
+        "mode": "passive",
+        "addresses": [{"address": "10.2.0.1", "public": "10.2.0.1"}],
+        "listen": "52000-52999",
+        "source": "53000-53999",
+        "peer_ports": "50000-50999",
+    },
+    "next_hop": {"hosts": [{"name": "n1", "addresses": ["10.2.0.2"]}], "control_port": 21},
+}
+
+
+def test_good_settings_and_their_defaults() -> None:
+    settings = config.parse(GOOD)
+    assert settings.timeouts == config.Timeouts()
+    assert settings.client_side.local(6) is None
+
+
+SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("hop", None, "hop: missing, expected a name."),
+        ("hop", 3, "hop: found 3, expected a name."),
+        ("extra", 1, "extra: unknown key."),
+        ("client_side", 1, "client_side: found 1, expected a table."),
+        ("client_side.mode", "bot", "client_side.mode: found 'bot', expected active, passive or both."),
+        ("client_side.mod", "x", "client_side.mod: unknown key."),
+        ("client_side.peers", ["10.1.0.1/24"], "client_side.peers: found ['10.1.0.1/24'], expected a list of networks."),
+        ("client_side.peers", [], "client_side.peers: found [], expected a list of networks."),
+        ("client_side.control_port", 0, "client_side.control_port: found 0, expected a port of 1 to 65535."),
+        ("client_side.control_port", True, "client_side.control_port: found True, expected a port of 1 to 65535."),
+        ("server_side.listen", "9-8", "server_side.listen: found '9-8', expected a port range such as 50000-50999."),
+        ("server_side.addresses", [], "server_side.addresses: found [], expected a list of tables."),
+        ("server_side.addresses", [{"address": "x"}], "server_side.addresses[0].address: found 'x', expected an IP address."),
+        ("server_side.addresses", [{"address": "1.2.3.4", "public": "::1"}], "server_side.addresses[0].public: found ::1, expected an IPv4 address."),
+        ("server_side.addresses", [{"address": "1.2.3.4"}, {"address": "1.2.3.5"}], "server_side.addresses[1].address: found 1.2.3.5, expected at most one IPv4 address."),
+        ("server_side.addresses", [{"address": "1.2.3.4", "x": 1}], "server_side.addresses[0].x: unknown key."),
+        ("next_hop", None, "next_hop, servers: exactly one of the two tables is expected."),
+        ("servers", SERVERS, "next_hop, servers: exactly one of the two tables is expected."),
+        ("next_hop.hosts", [{"name": "a", "addresses": ["1.2.3.4"]}] * 2, "next_hop.hosts: found 2 hosts, expected one."),
+        ("timeouts", {"idle": 0}, "timeouts.idle: found 0, expected a number of seconds above 0."),
+        ("timeouts", {"idl": 1}, "timeouts.idl: unknown key."),
+    ],
+)  # fmt: skip
+def test_every_mistake_names_its_key(path: str, value: object, problem: str) -> None:
+    data = copy.deepcopy(GOOD)
+    *tables, key = path.split(".")
+    place = data
+    for table in tables:
+        place = place[table]
+    if value is None:
+        del place[key]
+    else:
+        place[key] = value
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(data)
+    assert caught.value.problems == [problem]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"fixed": "a b"}, "servers.fixed: found 'a b', expected host, host:port or [IPv6 address]:port."),
+        ({"fixed": "ftp.example.org"}, "servers.fixed: found the name 'ftp.example.org', expected an address without resolvers."),
+        ({"resolvers": ["x"]}, "servers.resolvers: found ['x'], expected a list of IP addresses."),
+        ({"control_ports": [99999]}, "servers.control_ports: found [99999], expected a list of ports of 1 to 65535."),
+    ],
+)  # fmt: skip
+def test_mistakes_about_servers(changes: dict[str, Any], problem: str) -> None:
+    data = {k: v for k, v in GOOD.items() if k != "next_hop"} | {"servers": SERVERS | changes}
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(data)
+    assert caught.value.problems == [problem]
+
+
+def test_all_mistakes_at_once() -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse({"hop": ""})
+    assert len(caught.value.problems) == 5
+
+
+def run(toml: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    files = Path(config.__file__).parent.parent
+    command = [sys.executable, "-sP", "-m", "sluice", "--config", "-", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(files), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, input=toml, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize("toml", ["hop = 1", "hop =", "\0"])
+def test_check_config_fails_in_sentences(toml: str) -> None:
+    done = run(toml, "--check-config")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(("hop: ", "-: no TOML: "))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="asks what root may not do")
+def test_10_6_never_as_root() -> None:
+    toml = """
+hop = "F"
+host = "f1"
+[client_side]
+leg = "C-F"
+neighbour = "C"
+mode = "both"
+peers = ["127.0.0.0/8"]
+control_port = 2121
+addresses = [{ address = "127.0.0.1" }]
+listen = "50000-50999"
+source = "51000-51999"
+peer_ports = "1024-65535"
+[server_side]
+leg = "F-N"
+neighbour = "N"
+mode = "both"
+addresses = [{ address = "127.0.0.1" }]
+listen = "52000-52999"
+source = "53000-53999"
+peer_ports = "1024-65535"
+[servers]
+networks = ["127.0.0.0/8"]
+control_ports = [21]
+"""
+    assert run(toml, "--check-config").returncode == 0
+    done = run(toml)
+    assert (done.returncode, done.stderr) == (1, "sluice does not run as root: start it as its own user.\n")
+
+
+def test_10_5_names_cannot_inject_into_a_log() -> None:
+    assert show(b"a\r\nb\x1b[2J\xff\xc3\xa9") == "a\\r\\nb\\x1b[2J\\xff\u00e9"
+
+
+def test_journal_records_in_the_native_protocol(tmp_path: Path) -> None:
+    place = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(place)
+        journal.Journal(True, place).write("transfer", "a\nb", 5, SLUICE_BYTES="1")
+        record = receiver.recv(4096)
+    assert record.startswith(b"MESSAGE\n\x03\0\0\0\0\0\0\0a\nb\nPRIORITY=5\nSLUICE_EVENT=transfer\n")
+
+
+def test_a_journal_that_does_not_take_it_costs_a_record_and_no_time(tmp_path: Path) -> None:
+    log = journal.Journal(True, str(tmp_path / "nobody"))
+    log.write("x", "y")
+    assert log.dropped == 1
