@@ -12,7 +12,7 @@ import pytest
 
 from .fake_client import SETUPS, Client
 from .harness import Path, Paths, Session
-from .wire import Data
+from .wire import Data, refused
 
 PART = bytes(range(256)) * 400
 
@@ -185,6 +185,21 @@ def test_5_6_abor_while_the_client_has_not_connected(path: Path) -> None:
     x.in_step()
 
 
+def test_5_6_abor_in_one_segment_with_its_transfer(path: Path) -> None:
+    x = path.open()
+    agreed = x.c.setup("PASV")
+    x.c.line("RETR f", "ABOR", "NOOP")
+    assert x.s.next() == b"RETR f"
+    x.s.reply(b"150 Opening.")
+    assert x.s.next() == b"ABOR"
+    x.s.reply(b"426 Aborted.", b"226 Abort done.")
+    assert x.s.next() == b"NOOP"
+    x.s.reply(b"200 Noop.")
+    assert x.c.replies(4) == [150, 426, 226, 200]
+    assert refused(*agreed.address, path.net.client)
+    x.in_step()
+
+
 @pytest.mark.parametrize("line", [b"NOOP", b"STAT", b"noop"])
 def test_5_1_noop_and_stat_pass_at_once_during_a_transfer(path: Path, line: bytes) -> None:
     x = path.open()
@@ -245,6 +260,42 @@ def test_5_7_quit_in_a_transfer_lets_it_finish(path: Path, verb: str) -> None:
     x.s.reply(b"221 Goodbye.")
     assert x.c.reply().raw == b"221 Goodbye.\r\n"
     assert x.c.end() == (b"", "fin")
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_5_7_quit_in_one_segment_with_its_transfer(path: Path, setup: str) -> None:
+    x = path.open({"QUIT": None})
+    agreed = x.c.setup(setup)
+    x.c.line("RETR f", "QUIT")
+    c_data = agreed.open() if agreed.listener is None else None
+    x.open_at_server("RETR f")
+    s_data = x.s.data()
+    s_data.send(PART)
+    s_data.close()
+    assert (c_data or agreed.open()).read_all() == (PART, "fin")
+    x.s.reply(b"226 Done.")
+    assert x.s.next() == b"QUIT"
+    x.s.reply(b"221 Goodbye.")
+    assert x.c.replies(3) == [150, 226, 221]
+    assert x.c.end() == (b"", "fin")
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_5_1_stat_in_one_segment_with_its_transfer(path: Path, setup: str) -> None:
+    x = path.open()
+    agreed = x.c.setup(setup)
+    x.c.line("RETR f", "STAT")
+    c_data = agreed.open() if agreed.listener is None else None
+    x.open_at_server("RETR f")
+    s_data = x.s.data()
+    assert x.s.next() == b"STAT"
+    x.s.reply(b"213 Under way.")
+    s_data.send(PART)
+    s_data.close()
+    assert (c_data or agreed.open()).read_all() == (PART, "fin")
+    x.s.reply(b"226 Done.")
+    assert x.c.replies(3) == [150, 213, 226]
+    x.in_step()
 
 
 def test_5_8_quit_is_answered_221_and_closed(path: Path) -> None:

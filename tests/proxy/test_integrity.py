@@ -102,6 +102,18 @@ def test_6_2_control_lost_while_the_upload_goes_on(path: Path) -> None:
     x.s.end()
 
 
+def test_6_2_control_lost_after_the_upload_has_ended(path: Path) -> None:
+    """The file is complete; losing the control connection does not take that back."""
+    x = path.open()
+    c_data, s_data = x.begin("STOR f")
+    c_data.send(PART)
+    c_data.fin()
+    assert s_data.read_all() == (PART, "fin")
+    x.c.reset()
+    x.s.reply(b"226 Stored.")
+    x.s.end()
+
+
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("verb", DOWNLOADS)
 def test_6_3_server_reset_during_download_resets_the_client(path: Path, verb: str, setup: str) -> None:
@@ -151,6 +163,22 @@ def test_6_4_kill_9_in_a_transfer_is_a_reset_at_the_receiver(
     assert receiver.receive(len(PART)) == PART
     path.proxies[victim].kill()
     assert receiver.read_all() == (b"", "reset")
+
+
+@pytest.mark.parametrize(("hops", "victim"), [(1, 0), (2, 0), (2, 1)], ids=["N", "F of two", "N of two"])
+def test_6_4_kill_9_after_the_clients_fin_and_before_its_last_byte_went_on(
+    paths: Paths, hops: int, victim: int
+) -> None:
+    """The proxy may have seen the end; what it has not passed on is lost, so the server must not see FIN."""
+    path = paths.own(hops)
+    x = path.open()
+    c_data, s_data = x.begin("STOR f")
+    sent = c_data.send_until_blocked()
+    c_data.fin()
+    time.sleep(0.1)
+    path.proxies[victim].kill()
+    content, end = s_data.read_all()
+    assert end == "reset" or len(content) == sent
 
 
 @pytest.mark.parametrize("verb", ["STOR f", "RETR f"])

@@ -159,6 +159,20 @@ def test_13_3_a_range_of_two_carries_two_transfers_at_once(
             assert x.c.reply().code == 226
 
 
+@pytest.mark.parametrize("setup", SETUPS)
+def test_13_3_twenty_ports_carry_twenty_transfers_at_once(path: Path, setup: str) -> None:
+    sessions = [path.open() for _ in range(20)]
+    running = [x.begin("RETR f", setup) for x in sessions]
+    assert len({c_data.peer[1] for c_data, _ in running}) == 20 or setup in {"PORT", "EPRT"}
+    for c_data, s_data in reversed(running):
+        s_data.send(CONTENT)
+        s_data.close()
+        assert c_data.read_all() == (CONTENT, "fin")
+    for x in sessions:
+        x.s.reply(b"226 Done.")
+        assert x.c.reply().code == 226
+
+
 @pytest.mark.parametrize("server_mode", ["active", "passive"])
 @pytest.mark.parametrize("setup", SETUPS)
 def test_13_3_a_range_of_one_is_free_again_after_each_transfer(
