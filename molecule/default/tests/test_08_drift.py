@@ -25,7 +25,10 @@ def test_changed_user_number_is_followed() -> None:
 
 
 def _renumber(user: str, group: str) -> None:
-    ok("f1", f"systemctl stop sluice; groupmod --gid {group} sluice; usermod --uid {user} --gid {group} sluice")
+    ok(
+        "f1",
+        f"systemctl stop sluice; groupmod --gid {group} sluice; usermod --uid {user} --gid {group} sluice",
+    )
 
 
 def test_emptied_table_and_stopped_proxy_come_back() -> None:
