@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much is tried, with which seed, and what the machine must have.
+
+SLUICE_SEED   the seed of everything drawn at random here; printed, and drawn itself unless set.
+SLUICE_TEST_ALL=1   the whole; else a sample.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from random import Random, SystemRandom
+
+import pytest
+
+SEED = os.environ.get("SLUICE_SEED") or str(SystemRandom().randrange(10**6))
+WHOLE = os.environ.get("SLUICE_TEST_ALL", "") not in ("", "0")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The seed, so that a failure can be had again."""
+    whole = " SLUICE_TEST_ALL=1" if WHOLE else ""
+    terminalreporter.write_line(f"tests/policy ran with SLUICE_SEED={SEED}{whole}")
+
+
+def drawn(name: str) -> Random:
+    """Randomness of this run for one purpose: the same for the same seed and name."""
+    return Random(f"{SEED}/{name}")
+
+
+@pytest.fixture(scope="session")
+def packets() -> None:
+    """Needed by whatever loads rules and sends packets."""
+    if os.geteuid() != 0:
+        pytest.skip("Probing the rules with packets needs root, for network namespaces.")
+    if shutil.which("nft") is None:
+        pytest.skip("Probing the rules with packets needs nft (package nftables).")

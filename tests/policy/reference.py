@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which connections a path's policies let through, said a second time.
+
+Written from the design's three rules and twelve lines and from the scope `guard`, and from nothing else: it
+shares no code with the collection, reads the description by itself, and reasons about connections, not
+about rules. Where the rules of a host and this module differ, one of them is wrong.
+
+What `guard` means here, for a connection that a host with a policy opens, accepts or forwards:
+
+- A flow of the host's two legs passes, with the proxy's user at the local end.
+- The proxy's user does nothing else, on no interface.
+- The ports that the proxy serves (control, and the ranges in which it listens in the modes that its legs
+  allow) take nothing else, from nobody, and nobody else answers from them.
+- Nobody else on the host speaks FTP control to the neighbour on the server side, nor uses port 20 where the
+  proxy's active data comes from it.
+- Between two proxies both ends' ranges are declared, so a data connection is one from the opener's source
+  range to the acceptor's listening range, and nobody else on the opener's host opens such a one.
+- FTP control between the two ends of the path is not forwarded past the proxy; anything else is, unless the
+  kernel's FTP helper follows it.
+- All the rest is left alone.
+- A host's own address is no neighbour, whatever networks the description names: a neighbour stands
+  elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import pairwise
+from typing import Any, Final
+
+from .probe import Probe, Protocol
+
+Network = IPv4Network | IPv6Network
+
+PORTS: Final = {
+    "client_side": {"listen": "50000-50999", "source": "51000-51999"},
+    "server_side": {"listen": "52000-52999", "source": "53000-53999"},
+}
+UNPRIVILEGED: Final = "1024-65535"
+CONTROL: Final = 21
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Ports as inclusive ranges."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def read(cls, said: object) -> Ports:
+        """From `50000-50999`, `20`, 20, or a list of such."""
+        if isinstance(said, list):
+            return cls(tuple(r for one in said for r in cls.read(one).ranges))
+        first, _, last = str(said).partition("-")
+        return cls(((int(first), int(last or first)),))
+
+    def __contains__(self, port: int) -> bool:
+        return any(first <= port <= last for first, last in self.ranges)
+
+    def __or__(self, other: Ports) -> Ports:
+        return Ports(self.ranges + other.ranges)
+
+
+ANY_PORT: Final = Ports(((0, 65535),))
+NO_PORT: Final = Ports(())
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Addresses and networks of both families."""
+
+    networks: tuple[Network, ...]
+
+    @classmethod
+    def read(cls, said: object) -> Addresses:
+        """From one address or network, or a list of them."""
+        listed = said if isinstance(said, list) else [] if said is None else [said]
+        return cls(tuple(ip_network(str(one)) for one in listed))
+
+    def __contains__(self, address: str) -> bool:
+        found = ip_address(address)
+        return any(found.version == net.version and found in net for net in self.networks)
+
+    def __or__(self, other: Addresses) -> Addresses:
+        return Addresses(self.networks + other.networks)
+
+
+@dataclass(frozen=True)
+class Side:
+    """A host's side of a leg: its own addresses, what the far end sees instead, and its two ranges."""
+
+    addresses: Addresses
+    public: Mapping[str, str]  # own address -> the address that the far end sees
+    listen: Ports
+    source: Ports
+
+    @property
+    def seen(self) -> Addresses:
+        """The addresses by which the far end knows this side: `public` where given, else the real ones."""
+        real = [str(net.network_address) for net in self.addresses.networks]
+        return Addresses.read([self.public.get(address, address) for address in real])
+
+    @property
+    def arrives(self) -> Ports:
+        """The source ports that the far end sees of data opened here; what translates may change them."""
+        return ANY_PORT if self.public else self.source
+
+    @property
+    def all(self) -> Addresses:
+        """Own and public ones."""
+        return self.addresses | self.seen
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host that runs a proxy."""
+
+    name: str
+    hop: str
+    client_side: Side
+    server_side: Side
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One line of a host's flow table."""
+
+    line: str
+    opens: bool  # this host opens; else the neighbour
+    peers: Addresses
+    own: Addresses
+    ports: Ports  # where the acceptor listens
+    sources: Ports  # where the opener opens from, as far as this host can say
+    protocol: Protocol = "tcp"
+
+    def holds(self, own: str, peer: str, port: int, source: int) -> bool:
+        """Whether a connection with these addresses and ports is one of this flow."""
+        return own in self.own and peer in self.peers and port in self.ports and source in self.sources
+
+
+@dataclass(frozen=True)
+class Packet:
+    """An opening packet, or one of its answers, as one host sees it."""
+
+    source: str
+    sport: int
+    destination: str
+    dport: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a host needs to know of the path to judge a packet."""
+
+    flows: tuple[Flow, ...]
+    serve: Ports
+    sources: Ports  # the ports that the proxy's data comes from, in the modes that its legs allow
+    between: tuple[Flow, ...]  # those of the flows in which it opens data to another proxy
+    upstream: tuple[tuple[Addresses, Ports], ...]  # FTP control that only the proxy's user may open
+    nearer: Addresses
+    further: tuple[tuple[Addresses, Ports], ...]  # FTP control that goes only through the proxy
+
+    def opened(self, protocol: str, packet: Packet) -> Flow | None:
+        """The first line that an opening packet of this host belongs to."""
+        for flow in self.flows:
+            ends = (packet.source, packet.destination, packet.dport, packet.sport)
+            if flow.opens and flow.protocol == protocol and flow.holds(*ends):
+                return flow
+        return None
+
+    def accepted(self, protocol: str, packet: Packet) -> Flow | None:
+        """The first line that an opening packet to this host belongs to."""
+        for flow in self.flows:
+            ends = (packet.destination, packet.source, packet.dport, packet.sport)
+            if not flow.opens and flow.protocol == protocol and flow.holds(*ends):
+                return flow
+        return None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What must become of a probe, why, and the flows (host, line) that its opening packet belongs to.
+
+    `arrives`: the opening packet comes through to the acceptor, whatever becomes of the answer.
+    """
+
+    passes: bool
+    why: str
+    flows: tuple[tuple[str, str], ...]
+    arrives: bool
+
+
+class Reference:
+    """The path of one description."""
+
+    def __init__(
+        self, topology: Mapping[str, Any], mode: Any = "both", ports: Mapping[str, Any] | None = None
+    ):
+        self.clients = Addresses.read(topology["clients"]["networks"])
+        self.client_ports = Ports.read(topology["clients"].get("ports", UNPRIVILEGED))
+        servers = topology["servers"]
+        self.servers = Addresses.read(servers["networks"])
+        self.server_ports = Ports.read(servers.get("ports", UNPRIVILEGED))
+        self.control_ports = Ports.read(servers.get("control_ports", [CONTROL]))
+        self.hops: tuple[tuple[Host, ...], ...] = tuple(
+            tuple(_host(name, hop["name"], said, ports or {}) for name, said in hop["hosts"].items())
+            for hop in topology["hops"]
+        )
+        names = ["C", *(hop["name"] for hop in topology["hops"]), "S"]
+        self.names = tuple(names)
+        self.modes = tuple(mode if isinstance(mode, str) else mode[f"{a}-{b}"] for a, b in pairwise(names))
+        self.policies: dict[str, Policy] = {
+            host.name: self._policy(position, host)
+            for position, hosts in enumerate(self.hops, start=1)
+            for host in hosts
+        }
+
+    # -- who stands where
+
+    def position(self, place: str) -> int:
+        """0 for C, 1 for the first hop, and so on to S."""
+        if place == "C":
+            return 0
+        if place == "S":
+            return len(self.hops) + 1
+        return next(
+            position
+            for position, hosts in enumerate(self.hops, start=1)
+            if place in [host.name for host in hosts]
+        )
+
+    def host(self, place: str) -> Host | None:
+        """The host of that inventory name; None for the ends."""
+        return next((host for hosts in self.hops for host in hosts if host.name == place), None)
+
+    # -- the twelve lines
+
+    def _allows(self, leg: int, mode: str) -> bool:
+        return self.modes[leg] in (mode, "both")
+
+    def _policy(self, position: int, host: Host) -> Policy:
+        lower, upper = position - 1, position  # its two legs; leg 0 is C-F
+        a, me, b = self.names[position - 1 : position + 2]
+        down, up = host.client_side, host.server_side
+        a_source = b_source = ANY_PORT
+        if lower == 0:
+            a_seen, a_specified = self.clients, self.client_ports
+        else:
+            a_source = _ports(neighbour.server_side.arrives for neighbour in self.hops[position - 2])
+            a_seen = _join(neighbour.server_side.seen for neighbour in self.hops[position - 2])
+            a_specified = _ports(neighbour.server_side.listen for neighbour in self.hops[position - 2])
+        if upper == len(self.hops):
+            b_seen, b_specified, b_control = self.servers, self.server_ports, self.control_ports
+        else:
+            b_seen = _join(neighbour.client_side.seen for neighbour in self.hops[position])
+            b_specified = _ports(neighbour.client_side.listen for neighbour in self.hops[position])
+            b_source = _ports(neighbour.client_side.arrives for neighbour in self.hops[position])
+            b_control = Ports.read(CONTROL)
+
+        def opened_by_peer(line: str, peers: Addresses, own: Side, to: Ports, source: Ports) -> Flow:
+            return Flow(line, False, peers, own.addresses, to, source)
+
+        def opened_here(line: str, peers: Addresses, own: Side, to: Ports, source: Ports) -> Flow:
+            return Flow(line, True, peers, own.addresses, to, source)
+
+        user = "proxy user"
+        flows = [
+            opened_by_peer(f"{a} -> {me}: -> {user}: to port 21", a_seen, down, Ports.read(CONTROL), ANY_PORT)
+        ]
+        serve, sources = Ports.read(CONTROL), NO_PORT
+        between: list[Flow] = []
+        if self._allows(lower, "active"):
+            line = f"{a} <- {me}: <- {user}: to port specified by {a}"
+            flows.append(opened_here(line, a_seen, down, a_specified, down.source))
+            sources |= down.source
+            between += flows[-1:] if lower > 0 else []
+        if self._allows(lower, "passive"):
+            line = f"{a} -> {me}: -> {user}: to port specified by {user}"
+            flows.append(opened_by_peer(line, a_seen, down, down.listen, a_source))
+            serve |= down.listen
+        control = ", ".join(str(first) for first, _ in sorted(b_control.ranges))
+        flows.append(
+            opened_here(f"{b} <- {me}: <- {user}: to port {control}", b_seen, up, b_control, ANY_PORT)
+        )
+        if self._allows(upper, "active"):
+            line = f"{b} -> {me}: -> {user}: to port specified by {user}"
+            flows.append(opened_by_peer(line, b_seen, up, up.listen, b_source))
+            serve |= up.listen
+        if self._allows(upper, "passive"):
+            line = f"{b} <- {me}: <- {user}: to port specified by {b}"
+            flows.append(opened_here(line, b_seen, up, b_specified, up.source))
+            sources |= up.source
+            between += flows[-1:] if upper < len(self.hops) else []
+        beyond = [
+            (_join(other.client_side.all | other.server_side.all for other in hosts), Ports.read(CONTROL))
+            for hosts in self.hops[position:]
+        ]
+        return Policy(
+            flows=tuple(flows),
+            serve=serve,
+            sources=sources,
+            between=tuple(between),
+            upstream=((b_seen, b_control),),
+            nearer=self.clients
+            | _join(
+                other.client_side.all | other.server_side.all
+                for hosts in self.hops[: position - 1]
+                for other in hosts
+            ),
+            further=(*beyond, (self.servers, self.control_ports)),
+        )
+
+    # -- the judgement
+
+    def judge(self, probe: Probe, policed: Sequence[str] | None = None) -> Verdict:
+        """Say what becomes of `probe` when the hosts `policed` (all unless said) have their policy loaded."""
+        on = [
+            place
+            for place in self._way(probe)
+            if place in self.policies and (policed is None or place in policed)
+        ]
+        flows: list[tuple[str, str]] = []
+        for place in on:
+            packet = self._packet(probe, place)
+            refused, flow = self._opening(probe, place, packet)
+            if flow is not None:
+                flows.append((place, flow.line))
+            if refused:
+                return Verdict(False, f"{place}: {refused}", tuple(flows), arrives=False)
+        for place in reversed(on):
+            packet = self._packet(probe, place)
+            answer = Packet(packet.destination, packet.dport, packet.source, packet.sport)
+            refused = self._answer(probe, place, packet, answer)
+            if refused:
+                return Verdict(False, f"{place}: {refused}", tuple(flows), arrives=True)
+        why = "; ".join(f"{place}: {line}" for place, line in flows) or "left alone"
+        return Verdict(True, why, tuple(flows), arrives=True)
+
+    def _way(self, probe: Probe) -> list[str]:
+        """The places that see the packets, the opener first. A hop of several hosts is not crossed yet."""
+        if probe.local:
+            return [probe.opener.place]
+        start, end = self.position(probe.opener.place), self.position(probe.acceptor.place)
+        step = 1 if start < end else -1
+        between = [self.hops[at - 1][0].name for at in range(start + step, end, step)]
+        return [probe.opener.place, *between, probe.acceptor.place]
+
+    def _packet(self, probe: Probe, place: str) -> Packet:
+        """The opening packet as `place` sees it: what translates stands right beyond the side of a host."""
+        source, destination = probe.opener.address, probe.dialled
+        opener = self.host(probe.opener.place)
+        if opener and place != probe.opener.place:
+            rightward = self.position(place) > self.position(probe.opener.place)
+            side = opener.server_side if rightward else opener.client_side
+            source = side.public.get(source, source)
+        if place == probe.acceptor.place:
+            destination = probe.acceptor.address
+        return Packet(source, probe.opener.port, destination, probe.acceptor.port)
+
+    def _opening(self, probe: Probe, place: str, packet: Packet) -> tuple[str, Flow | None]:
+        """Why `place` refuses the opening packet (empty: it does not), and its flow."""
+        policy = self.policies[place]
+        if probe.local:
+            return (
+                self._leaves(probe, policy, packet, probe.opener.user, None)
+                or self._enters(probe, policy, packet, None),
+                None,
+            )
+        if place == probe.opener.place:
+            flow = None
+            if probe.opener.user == "proxy":
+                flow = policy.opened(probe.protocol, packet)
+            return self._leaves(probe, policy, packet, probe.opener.user, flow), flow
+        if place == probe.acceptor.place:
+            flow = policy.accepted(probe.protocol, packet)
+            return self._enters(probe, policy, packet, flow), flow
+        return self._through(probe, policy, packet), None
+
+    def _answer(self, probe: Probe, place: str, packet: Packet, answer: Packet) -> str:
+        """Why `place` refuses the acceptor's packets of a connection whose opening it let pass."""
+        policy = self.policies[place]
+        if place == probe.acceptor.place:
+            user = probe.acceptor.user
+            if user == "proxy":
+                flow = policy.accepted(probe.protocol, packet)
+                return "" if flow and not probe.local else "proxy user: anything else"
+            if probe.protocol == "tcp" and answer.sport in policy.serve:
+                return "other user serves on a proxy port"
+            return self._leaves(probe, policy, answer, user, None)
+        if place == probe.opener.place:
+            return ""
+        return self._through(probe, policy, answer)
+
+    def _leaves(self, probe: Probe, policy: Policy, packet: Packet, user: str, flow: Flow | None) -> str:
+        if user == "proxy":
+            return "" if flow else "proxy user: anything else"
+        if probe.protocol != "tcp":
+            return ""
+        if not probe.local and _speaks(policy.upstream, packet):
+            return "other user speaks FTP upstream"
+        if packet.sport == 20 and 20 in policy.sources:
+            return "other user uses port 20"
+        if not probe.local and any(
+            flow.holds(packet.source, packet.destination, packet.dport, packet.sport)
+            for flow in policy.between
+        ):
+            return "other user opens data as the proxy"
+        return ""
+
+    def _enters(self, probe: Probe, policy: Policy, packet: Packet, flow: Flow | None) -> str:
+        if flow is None and probe.protocol == "tcp" and packet.dport in policy.serve:
+            return "not a flow: to a proxy port"
+        return ""
+
+    def _through(self, probe: Probe, policy: Policy, packet: Packet) -> str:
+        if probe.protocol == "tcp" and packet.source in policy.nearer and _speaks(policy.further, packet):
+            return "FTP only through the proxy"
+        return ""
+
+
+def _speaks(control: Sequence[tuple[Addresses, Ports]], packet: Packet) -> bool:
+    return any(packet.destination in addresses and packet.dport in ports for addresses, ports in control)
+
+
+def _join(several: Iterator[Addresses]) -> Addresses:
+    return Addresses(tuple(net for one in several for net in one.networks))
+
+
+def _ports(several: Iterator[Ports]) -> Ports:
+    return Ports(tuple(r for one in several for r in one.ranges))
+
+
+def _host(name: str, hop: str, said: Mapping[str, Any], ports: Mapping[str, Any]) -> Host:
+    def side(key: str) -> Side:
+        addresses = Addresses.read(said[key])
+        public = Addresses.read(said.get("public", {}).get(key))
+        own = said.get("ports", {}).get(key, {})
+        shared = ports.get(key, {})
+        ranges = {
+            leaf: Ports.read(own.get(leaf, shared.get(leaf, default))) for leaf, default in PORTS[key].items()
+        }
+        return Side(
+            addresses=addresses,
+            public={
+                str(real.network_address): str(seen.network_address)
+                for real in addresses.networks
+                for seen in public.networks
+                if real.version == seen.version
+            },
+            listen=ranges["listen"],
+            source=ranges["source"],
+        )
+
+    return Host(name, hop, side("client_side"), side("server_side"))

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules of a host as the role loads them, and what nft says of them afterwards.
+
+The only door between these tests and the collection: `text` returns what the role's template makes of the
+filter."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from ansible_collections.sluice.ftp.plugins.filter.nft_rules import nft_rules
+
+from .network import Namespace
+from .prober import UIDS
+
+TEMPLATE: Final = Path(__file__).parents[2] / "roles/policy/templates/policy.nft.j2"
+_CHAIN: Final = re.compile(r"^\tchain (\S+) \{")
+_RULE: Final = re.compile(r"^\t\t(.*) # handle (\d+)$")
+_COUNTER: Final = re.compile(r"counter packets (\d+) bytes \d+")
+_COMMENT: Final = re.compile(r'comment "([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Description:
+    """The three variables of a user."""
+
+    topology: Mapping[str, Any]
+    mode: Any = "both"
+    ports: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A loaded rule. `text` is without counts; `packets` is None where it counts nothing."""
+
+    chain: str
+    handle: int
+    text: str
+    packets: int | None
+
+    @property
+    def comment(self) -> str:
+        """Its comment, without a mode in brackets at its end."""
+        found = _COMMENT.search(self.text)
+        return re.sub(r" \((active|passive)\)$", "", found[1]) if found else ""
+
+    def __str__(self) -> str:
+        return f"{self.chain}: {self.text}"
+
+
+def text(description: Description, host: str) -> str:
+    """The file that role policy writes on `host`."""
+    table = nft_rules(
+        description.topology, host, UIDS["proxy"], mode=description.mode, ports=description.ports
+    )
+    environment = jinja2.Environment(
+        trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(TEMPLATE.read_text()).render({"__sluice_policy_rules": table})
+
+
+def load(namespace: Namespace, ruleset: str) -> None:
+    """As the role does, in one call."""
+    namespace.run("nft", "-f", "-", stdin=ruleset)
+
+
+def rules(namespace: Namespace) -> list[Rule]:
+    """The rules of our table, in their order."""
+    found, chain = [], ""
+    for line in namespace.run("nft", "-a", "list", "table", "inet", "sluice").splitlines():
+        if match := _CHAIN.match(line):
+            chain = match[1]
+        elif chain and (match := _RULE.match(line)) and not match[1].startswith(("type ", "elements")):
+            counter = _COUNTER.search(match[1])
+            rule = _COUNTER.sub("counter", match[1])
+            found.append(Rule(chain, int(match[2]), rule, int(counter[1]) if counter else None))
+    return found
+
+
+def delete(namespace: Namespace, rule: Rule) -> None:
+    """Take one rule out."""
+    namespace.run("nft", "delete", "rule", "inet", "sluice", rule.chain, "handle", str(rule.handle))
+
+
+def counts(found: list[Rule]) -> Counter[str]:
+    """Packets by comment, for the rules that bear one."""
+    total: Counter[str] = Counter()
+    for rule in found:
+        if rule.comment and rule.packets is not None:
+            total[rule.comment] += rule.packets
+    return total

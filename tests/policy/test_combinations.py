@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every combination of the modes of a host's two legs with the families, for each position that a host can
+have.
+
+Two oracles: every probe passes or is refused as the reference says, and each flow's counter moves by the
+number of probes that the reference gives to it (Policy 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import pytest
+
+from .conftest import WHOLE, drawn
+from .paths import FAMILIES, HopSpec, PathSpec
+from .trial import trial
+
+pytestmark = pytest.mark.usefixtures("packets")
+
+MODES = ("active", "passive", "both")
+PROBES = 1500 if WHOLE else 500
+SAMPLE = 8
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The host at `position` of `hops` hops, the modes of its legs, the families of the whole path."""
+
+    position: int
+    hops: int
+    client_leg: str
+    server_leg: str
+    families: tuple[int, ...]
+
+    def __str__(self) -> str:
+        families = "+".join(str(family) for family in self.families)
+        return f"{self.position}of{self.hops}-{self.client_leg}-{self.server_leg}-v{families}"
+
+    def spec(self) -> PathSpec:
+        """A path with these; what they leave open is drawn."""
+        random = drawn(f"path {self}")
+        modes = [random.choice(MODES) for _ in range(self.hops + 1)]
+        modes[self.position - 1], modes[self.position] = self.client_leg, self.server_leg
+        return PathSpec(
+            hops=tuple(HopSpec(families=(self.families, self.families)) for _ in range(self.hops)),
+            modes=tuple(modes),
+            families=self.families,
+            clients=random.choice([("leg",), ("host",), ("host", "edge")]),
+            servers=random.choice([("leg",), ("host", "edge"), ("all",)]),
+        )
+
+
+# alone between the ends, next to the clients, next to the servers, between two other hops
+ALL = [
+    Combination(position, hops, *rest)
+    for position, hops in ((1, 1), (1, 2), (2, 2), (2, 3))
+    for rest in product(MODES, MODES, ((4,), (6,), FAMILIES))
+]
+
+
+@pytest.mark.parametrize("combination", ALL if WHOLE else drawn("combinations").sample(ALL, SAMPLE), ids=str)
+def test_exact(combination: Combination) -> None:
+    """With the host's rules alone, and with everybody's: what passes, and no more."""
+    spec = combination.spec()
+    host = spec.hosts[combination.position - 1]
+    with trial(spec, [host]) as alone:
+        around = alone.around(host, drawn(f"probes {combination}"))
+        complaints = alone.complaints(around.all(PROBES))
+        assert not complaints, "\n\n".join(complaints)
+    if combination.hops > 1:
+        with trial(spec) as together:
+            complaints = together.complaints(around.all(PROBES // 3))
+            assert not complaints, "\n\n".join(complaints)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each rule deleted in turn: some probe, or some flow's counter, must notice (Policy 6).
+
+A rule that nothing notices is redundant, and stands in the table with the reason; in the whole run a rule
+in the table that is noticed after all is a mistake, too."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from .conftest import WHOLE, drawn
+from .paths import HopSpec, PathSpec
+from .probe import Probe
+from .probes import Around
+from .rules import Rule, delete, rules
+from .test_other_tables import HELPER, helped_data_passes
+from .trial import Trial, trial
+
+pytestmark = pytest.mark.usefixtures("packets")
+
+SAMPLE = 5
+OF_EACH_KIND = 4
+
+# (chain, what the rule's text contains, why nothing can notice that it is gone)
+REDUNDANT: Final[tuple[tuple[str, str, str], ...]] = ()
+
+
+def why_redundant(rule: Rule) -> str:
+    """The reason in the table; empty if the rule does not stand there."""
+    for chain, text, why in REDUNDANT:
+        if re.fullmatch(chain, rule.chain) and re.search(text, rule.text):
+            return why
+    return ""
+
+
+def kinds(path: Trial, around: Around) -> list[Probe]:
+    """A few probes for each reason that the reference gives, each family, and each way."""
+    found: dict[tuple[object, ...], list[Probe]] = defaultdict(list)
+    for one in around.all(4000):
+        verdict = path.reference.judge(one, path.policed)
+        kind = (verdict.why, verdict.flows, one.family, one.opener.place, one.acceptor.place, one.protocol)
+        if len(found[kind]) < OF_EACH_KIND:
+            found[kind].append(one)
+    return [one for several in found.values() for one in several]
+
+
+@pytest.fixture(scope="module", params=["f1", "n1"])
+def mutable(request: pytest.FixtureRequest) -> Iterator[tuple[Trial, str, list[Probe]]]:
+    """A path that uses all that makes rules, the rules of one host, and probes for all that they do."""
+    host: str = request.param
+    source = {"client_side": {"source": "20"}}
+    spec = PathSpec((HopSpec(ports=source), HopSpec(ports=source)), ("both", "both", "both"))
+    with trial(spec, [host]) as path:
+        path.network.namespaces[host].run("nft", "-f", "-", stdin=HELPER)
+        probes = kinds(path, path.around(host, drawn(f"mutations {host}")))
+        assert not path.complaints(probes)
+        yield path, host, probes
+
+
+def test_each_rule_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:
+    """Everything noticed, or listed with its reason."""
+    path, host, probes = mutable
+    namespace = path.network.namespaces[host]
+    count = len(rules(namespace))
+    numbers = range(count) if WHOLE else sorted(drawn(f"rules of {host}").sample(range(count), SAMPLE))
+    wrong = []
+    for number in numbers:
+        path.reload()
+        rule = rules(namespace)[number]
+        delete(namespace, rule)
+        noticed = not path.agrees(probes) or helped_data_passes(path, 4)
+        why = why_redundant(rule)
+        if noticed and why:
+            wrong.append(f"noticed, though listed as redundant: {rule}")
+        if not noticed and not why:
+            wrong.append(f"nothing noticed that it was gone: {rule}")
+    assert not wrong, "\n".join(wrong)

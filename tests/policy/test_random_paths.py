@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Paths that nobody thought of: one to five hops, with anything that a description may say (Policy 6)."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from .conftest import SEED, WHOLE
+from .paths import FAMILIES, HopSpec, PathSpec
+from .trial import trial
+
+pytestmark = pytest.mark.usefixtures("packets")
+
+EXAMPLES = 40 if WHOLE else 5
+MODES = st.sampled_from(["both", "active", "passive"])
+SIDES = ("client_side", "server_side")
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> dict[str, dict[str, str]]:
+    """Four ranges that do not touch each other, in any order; the client side's source may be port 20."""
+    bounds = sorted(draw(st.lists(st.integers(1025, 65534), min_size=8, max_size=8, unique=True)))
+    leaves = draw(st.permutations([(side, leaf) for side in SIDES for leaf in ("listen", "source")]))
+    found: dict[str, dict[str, str]] = {side: {} for side in SIDES}
+    for (side, leaf), first, last in zip(leaves, bounds[::2], bounds[1::2], strict=True):
+        found[side][leaf] = f"{first}-{draw(st.sampled_from([last, first]))}"
+    if draw(st.booleans()):
+        found["client_side"]["source"] = "20"
+    return found
+
+
+@st.composite
+def paths(draw: st.DrawFn) -> PathSpec:
+    """Any path that the description can say today."""
+    count = draw(st.integers(1, 5))
+    families = draw(st.sampled_from([(4,), (6,), FAMILIES]))
+    maybe_ports = st.one_of(st.just(dict[str, Any]()), ranges())
+    # both sides of a leg need a family in common, so a leg has one or both
+    legs = [draw(st.sampled_from([families, families[:1]])) for _ in range(count - 1)]
+    legs = [families, *legs, families]
+    public = st.tuples(st.booleans(), st.booleans()) if draw(st.booleans()) else st.just((False, False))
+    networks = st.sampled_from([("leg",), ("host",), ("edge", "host", "edge"), ("leg", "edge"), ("all",)])
+    return PathSpec(
+        hops=tuple(
+            HopSpec(families=(legs[at], legs[at + 1]), public=draw(public), ports=draw(maybe_ports))
+            for at in range(count)
+        ),
+        modes=tuple(draw(MODES) for _ in range(count + 1)),
+        clients=draw(networks),
+        servers=draw(networks),
+        families=families,
+        client_ports=draw(st.sampled_from(["", "2000-2999", "40000"])),
+        server_ports=draw(st.sampled_from(["", "40000-41000", "1024-1024"])),
+        control_ports=draw(st.sampled_from([(), (21, 2121), (2121,), (990, 2100, 2121)])),
+        ports=draw(maybe_ports),
+    )
+
+
+@seed(int(SEED) if SEED.isdigit() else hash(SEED))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(spec=paths(), drawn_by=st.integers(0, 2**32))
+def test_any_path(spec: PathSpec, drawn_by: int) -> None:
+    """Around one host of the path, every host's rules loaded."""
+    random = Random(drawn_by)
+    with trial(spec) as everybody:
+        host = random.choice(spec.hosts)
+        around = everybody.around(host, random)
+        complaints = everybody.complaints(around.all(400))
+        assert not complaints, f"around {host}:\n" + "\n\n".join(complaints)
