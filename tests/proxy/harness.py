@@ -490,8 +490,15 @@ class Paths:
             path.check()
 
     def close(self) -> None:
+        """All at once: each takes a moment."""
         for path in self._shared.values():
-            path.stop()
+            path.tidy()
+        proxies = [proxy for path in self._shared.values() for proxy in path.proxies]
+        for proxy in proxies:
+            if proxy.alive():
+                proxy.process.terminate()
+        for proxy in proxies:
+            proxy.stop()
 
     def _get(self, hops: int, changes: dict[str, Any], *, shared: bool) -> Path:
         dotted = {key.replace("__", "."): value for key, value in changes.items()}

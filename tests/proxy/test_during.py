@@ -186,18 +186,25 @@ def test_5_6_abor_while_the_client_has_not_connected(path: Path) -> None:
 
 
 def test_5_6_abor_in_one_segment_with_its_transfer(path: Path) -> None:
+    """The transfer is aborted at the server, or its verb has not left yet (13.6: the dial first) and never will."""
     x = path.open()
     agreed = x.c.setup("PASV")
     x.c.line("RETR f", "ABOR", "NOOP")
-    assert x.s.next() == b"RETR f"
-    x.s.reply(b"150 Opening.")
-    assert x.s.next() == b"ABOR"
-    x.s.reply(b"426 Aborted.", b"226 Abort done.")
+    if (first := x.s.next()) == b"RETR f":
+        x.s.reply(b"150 Opening.")
+        assert x.s.next() == b"ABOR"
+        x.s.reply(b"426 Aborted.", b"226 Abort done.")
+        expected = [150, 426, 226, 200]
+    else:
+        assert first == b"ABOR"
+        x.s.reply(b"225 Nothing to abort.")
+        expected = [426, 225, 200]
     assert x.s.next() == b"NOOP"
     x.s.reply(b"200 Noop.")
-    assert x.c.replies(4) == [150, 426, 226, 200]
+    assert x.c.replies(len(expected)) == expected
     assert refused(*agreed.address, path.net.client)
     x.in_step()
+    assert x.s.lines[-3:] == [b"ABOR", b"NOOP", b"SYST"]
 
 
 @pytest.mark.parametrize("line", [b"NOOP", b"STAT", b"noop"])

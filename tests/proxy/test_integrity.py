@@ -163,6 +163,10 @@ def test_6_4_kill_9_in_a_transfer_is_a_reset_at_the_receiver(
     assert receiver.receive(len(PART)) == PART
     path.proxies[victim].kill()
     assert receiver.read_all() == (b"", "reset")
+    if victim == 1:  # F lives on and says so
+        if verb == "STOR f":
+            assert c_data.end() == "reset"
+        assert x.c.reply().code in {421, 426}
 
 
 @pytest.mark.parametrize(("hops", "victim"), [(1, 0), (2, 0), (2, 1)], ids=["N", "F of two", "N of two"])
@@ -197,6 +201,7 @@ def test_6_4_second_sigterm_in_a_transfer_is_a_reset(paths: Paths, verb: str) ->
     path.last.process.terminate()
     assert receiver.end() == "reset"
     assert sender.end() == "reset"
+    x.c.close()
     path.last.process.wait(8)
 
 
