@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from sluice import config, journal
 from sluice.net.control import ControlSocket  # noqa: F401 - the net imports without a running loop
-from sluice.session import show
 
 GOOD: dict[str, Any] = {
     "hop": "F",
@@ -164,7 +163,7 @@ control_ports = [21]
 
 
 def test_10_5_names_cannot_inject_into_a_log() -> None:
-    assert show(b"a\r\nb\x1b[2J\xff\xc3\xa9") == "a\\r\\nb\\x1b[2J\\xff\u00e9"
+    assert journal.show(b"a\r\nb\x1b[2J\xff\xc3\xa9") == "a\\r\\nb\\x1b[2J\\xff\u00e9"
 
 
 def test_journal_records_in_the_native_protocol(tmp_path: Path) -> None:

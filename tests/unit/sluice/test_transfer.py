@@ -226,6 +226,16 @@ def test_5_5_abor_resets_both_in_an_upload() -> None:
     assert ends(p) == [events.Reset(p.number)]
 
 
+def test_5_3_to_the_next_hop_abor_takes_the_synch_form_and_to_a_server_it_is_plain() -> None:
+    hop = {"hosts": [{"name": "n", "addresses": ["198.51.100.10"]}], "control_port": 21}
+    p = Playbook(settings(next_hop=hop)).log_in().begin(b"RETR")
+    p.client(b"\xff\xf4\xff\xf2ABOR\r\n")
+    assert p.asked() == b"\xff\xf4\xff\xf2ABOR\r\n"
+    p = begun(b"RETR")
+    p.client(b"\xff\xf4\xff\xf2ABOR\r\n")
+    assert p.asked() == b"ABOR\r\n"
+
+
 def test_5_6_abor_without_a_transfer() -> None:
     p = Playbook().log_in().passive()
     p.client(b"ABOR\r\n")

@@ -205,10 +205,11 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write to a control connection."""
+    """Write to a control connection; urgent: the last byte as TCP urgent data (5.3)."""
 
     leg: Leg
     data: bytes
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,3 +56,9 @@ class Journal:
         if len(line) > _LINE_LIMIT or not ready.poll(0):
             return False
         return os.write(2, line) == len(line)
+
+
+def show(raw: bytes) -> str:
+    """Return bytes from the wire as text for a log: one line, nothing a terminal would obey (10.5)."""
+    text = raw.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:2048]

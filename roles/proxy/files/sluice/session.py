@@ -2,7 +2,7 @@
 """One FTP session: events in, actions out. No socket, no clock.
 
 Commands go to the server one at a time: the next one leaves when the reply to the last is whole
-(1.11, 1.12). Only ABOR, STAT and NOOP may overtake a transfer whose data moves (5.1). `_awaiting` is
+(1.11, 1.12). Only ABOR, STAT and NOOP may overtake a transfer whose data moves (5.1). `_owed` is
 the FIFO of commands that the server owes a reply; the proxy's own (EPSV, PORT ...) stand in it too.
 """
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sluice import access, events
 from sluice.config import Settings
 from sluice.events import Action, Endpoint, Event, Leg, Timer
+from sluice.journal import show
+from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
-from sluice.protocol.lines import CommandReader, LineFault
+from sluice.protocol.lines import SYNCH, CommandReader, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features, reply
-from sluice.protocol.verbs import HIDDEN_FEATURES, Command, Kind, Mode, Verb, parse_command
+from sluice.protocol.verbs import Command, Kind, Mode, features, parse_command
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
 
@@ -27,18 +29,6 @@ _QUEUE = 64  # command lines that may wait; more stay in the kernel
 _COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
 _LINE = 30.0  # s for the rest of a command line (2.11)
 _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, or never is (5.4)
-
-# Beside a running transfer these answer a command that overtook it, all else the transfer (5.1).
-_SIDE_CODES = frozenset((200, 202, 211, 212, 213, 214, 215, 225, 500, 501, 502, 503, 504, 530))
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A command that the server owes a reply. `own` takes the reply to one of the proxy's own."""
-
-    verb: Verb
-    command: Command | None
-    own: Callable[[int, bytes], None] | None = None
 
 
 class Session:
@@ -58,10 +48,11 @@ class Session:
         self._replies = ReplyReader()
         self._waiting: deque[Command | LineFault] = deque()
         self._current: Entry | None = None  # the client's command that is being served
-        self._awaiting: deque[Entry] = deque()
+        self._owed = Owed()
         self._receiver: Entry | None = None  # of the reply that is coming in
         self._collected: bytearray | None = None
         self._relayed_part = False  # the client has seen the beginning of a reply
+        self._behind: list[bytes] = []  # what waits for its end
         self._transfer: Transfer | None = None
         self._transfers = 0
         self._final: tuple[int, bytes] | None = None  # held until the data is delivered (4.3)
@@ -158,7 +149,7 @@ class Session:
 
     def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
         """Send the proxy's own command to the server."""
-        self._awaiting.append(Entry(parse_command(line).verb, None, answered))
+        self._owed.add(Entry(parse_command(line).verb, None, answered))
         self.do(events.Send(Leg.SERVER, line + b"\r\n"))
 
     def refused(self, reason: str) -> None:
@@ -181,7 +172,10 @@ class Session:
             self.do(events.Cancel(timer))
 
     def _send(self, raw: bytes) -> None:
-        self.do(events.Send(Leg.CLIENT, raw))
+        if self._relayed_part:  # nothing gets into the middle of a reply
+            self._behind.append(raw)
+        else:
+            self.do(events.Send(Leg.CLIENT, raw))
 
     def _answer(self, code: int, sentence: str) -> None:
         """Answer the client in the proxy's own words, naming the hop."""
@@ -227,7 +221,7 @@ class Session:
     def _busy(self) -> bool:
         connecting = self._upstream.phase not in (Phase.NONE, Phase.READY)
         talking = self._transfer is not None and self._transfer.server.talking
-        return self._current is not None or bool(self._awaiting) or connecting or talking
+        return self._current is not None or bool(self._owed) or connecting or talking
 
     def _overtake(self) -> None:
         """Serve what may be served while a transfer runs: ABOR from anywhere, STAT and NOOP in turn (5.1)."""
@@ -279,7 +273,9 @@ class Session:
         entry = Entry(command.verb, command)
         if not aside:
             self._current = entry
-        self._awaiting.append(entry)
+        self._owed.add(entry)
+        if command.verb.kind is Kind.ABOR and self.settings.next_hop:
+            self.do(events.Send(Leg.SERVER, SYNCH, urgent=True))  # 5.3; a server gets the plain form
         self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
 
     def _serve_user(self, command: Command) -> None:
@@ -414,18 +410,20 @@ class Session:
     def _reply_line(self, line: ReplyLine) -> None:
         """Stream a reply that only passes (1.9); collect one that has to be read."""
         if line.first:
-            self._receiver = self._attribute(line.code)
+            self._receiver = self._owed.whose(line.code, self._current)
             entry = self._receiver
             passes = (
                 self._upstream.phase is Phase.READY
                 and line.code != 421
-                and (entry is None or (entry.own is None and entry.verb.kind is Kind.FORWARD))
+                and (entry is None or entry.passes)
                 and self._final is None
             )
             self._collected = None if passes else bytearray()
         if self._collected is None:
-            self._send(line.raw)
+            self.do(events.Send(Leg.CLIENT, line.raw))
             self._relayed_part = not line.last
+            while line.last and self._behind:
+                self._send(self._behind.pop(0))
         else:
             self._collected += line.raw
             if len(self._collected) > _COLLECT:
@@ -436,18 +434,6 @@ class Session:
             self._reply(self._receiver, line.code, raw)
             self._advance()
             self._pump()
-
-    def _attribute(self, code: int) -> Entry | None:
-        """Whose reply begins with this code?"""
-        if not self._awaiting:
-            return None
-        head = self._awaiting[0]
-        aside = self._awaiting[1] if len(self._awaiting) > 1 else None
-        if head is self._current and head.verb.kind is Kind.TRANSFER and aside and code in _SIDE_CODES:
-            if code == 225:  # only ABOR is answered so
-                return next((e for e in self._awaiting if e.verb.kind is Kind.ABOR), head)
-            return aside
-        return head
 
     def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
         """Deal with a whole reply; `raw` is empty when it has been relayed already."""
@@ -467,8 +453,8 @@ class Session:
                     self._transfer.sent()
                 self._transfer.answered(code)
         else:
-            self._awaiting.remove(entry)
-            if not self._awaiting and self._transfer is None:
+            self._owed.settle(entry)
+            if not self._owed and self._transfer is None:
                 self._cancel(Timer.ABORT)
             self._final_reply(entry, code, raw)
 
@@ -482,7 +468,8 @@ class Session:
             self._transfer.answered(code)
             return  # _advance says when it is relayed
         if kind is Kind.FEAT and code == 211:
-            raw = filter_features(raw, self._hidden_features(), self._own_features())
+            hidden, own = features(self.settings.client_side.modes, self.client_peer.address.version)
+            raw = filter_features(raw, hidden, own)
         self._pass_on(raw)
         if entry is self._current:
             self._current = None
@@ -496,13 +483,8 @@ class Session:
             self._drop_setup()
         elif kind is Kind.QUIT and code < 500:
             self._end("", final=True)
-        elif kind is Kind.ABOR and code == 225 and self._current and self._final is None:
-            # the server says that no transfer runs: it has answered both
-            self._end_of_transfer_by_abor()
-
-    def _end_of_transfer_by_abor(self) -> None:
-        if self._current and self._current in self._awaiting:
-            self._awaiting.remove(self._current)
+        elif kind is Kind.ABOR and code == 225 and self._current and self._current in self._owed:
+            self._owed.settle(self._current)  # the server says that no transfer runs: it has answered both
             self._conclude("aborted", b"")
 
     def _pass_on(self, raw: bytes) -> None:
@@ -512,22 +494,6 @@ class Session:
             self._held.append(raw)
         else:
             self._send(raw)
-
-    def _hidden_features(self) -> frozenset[bytes]:
-        modes = self.settings.client_side.modes
-        hidden = set(HIDDEN_FEATURES)
-        if Mode.PASSIVE not in modes:
-            hidden |= {b"PASV", b"EPSV"}
-        if Mode.ACTIVE not in modes:
-            hidden |= {b"PORT", b"EPRT"}
-        return frozenset(hidden)
-
-    def _own_features(self) -> list[bytes]:
-        modes = self.settings.client_side.modes
-        own = [b"EPRT"] if Mode.ACTIVE in modes else []
-        if Mode.PASSIVE in modes:
-            own += [b"EPSV"] if self.client_peer.address.version == 6 else [b"EPSV", b"PASV"]
-        return own
 
     def _greeted(self, code: int, raw: bytes) -> None:
         chosen = self._current  # by USER user@host: its greeting is not shown
@@ -560,7 +526,7 @@ class Session:
         """The server said 421 or closed. A transfer that it has ended already is still delivered (5.7)."""
         if self._final and self._transfer and not self._transfer.failure:
             self._farewell = self._farewell or farewell
-            self._awaiting.clear()
+            self._owed.clear()
         else:
             if farewell and not self._relayed_part:
                 self._send(farewell)
@@ -607,34 +573,18 @@ class Session:
         elif not transfer.verb_sent:
             server = transfer.server
             if failure:
-                self._conclude(failure.outcome, self._own_reply(failure.code, failure.cause))
+                self._conclude(failure.outcome, transfer.own_reply(failure.code, failure.cause))
             elif server.cause:
-                self._conclude(server.outcome, self._own_reply(425, server.cause))
+                self._conclude(server.outcome, transfer.own_reply(425, server.cause))
             elif transfer.ready and current.command:
                 self._forward(current.command)
                 transfer.sent()
         elif self._final is not None:
-            self._release_final(*self._final)
+            verdict = transfer.verdict(*self._final)
+            if verdict:
+                self._conclude(*verdict)
         elif failure and failure.own:
             self._give_up(failure.code, failure.cause, failure.outcome)
-
-    def _own_reply(self, code: int, cause: str) -> bytes:
-        return reply(f"{code} {self.settings.hop}: {cause}.")
-
-    def _release_final(self, code: int, raw: bytes) -> None:
-        """Relay the server's final reply when the data makes it true (4.3, 6.9)."""
-        transfer = self._transfer
-        assert transfer is not None  # noqa: S101 - the caller looked
-        if transfer.aborted:
-            self._conclude("aborted", raw)
-        elif code >= 300:
-            outcome = transfer.failure.outcome if transfer.failure else "refused"
-            self._conclude(outcome, raw)
-        elif transfer.failure:
-            failure = transfer.failure
-            self._conclude(failure.outcome, self._own_reply(failure.code, failure.cause))
-        elif transfer.delivered:
-            self._conclude("complete", raw)
 
     def _conclude(self, outcome: str, raw: bytes) -> None:
         """The transfer is over, and `raw` the final reply to its verb."""
@@ -652,17 +602,17 @@ class Session:
         if self._farewell is not None:
             self._send(self._farewell)
             self._end("", final=True)
-        elif any(e.verb.kind is Kind.ABOR and e.own is None for e in self._awaiting):
+        elif self._owed.abor:
             self._start(Timer.ABORT, _ABOR_ANSWER)
 
     def _give_up(self, code: int, cause: str, outcome: str) -> None:
         """Tell the client now; what the server still says about this transfer is swallowed (3.21)."""
         current, transfer = self._current, self._transfer
         assert current is not None and transfer is not None  # noqa: S101, PT018 - the caller looked
-        current_in_fifo = current in self._awaiting
+        owed = current in self._owed
         silent = transfer.server_unreached
-        self._conclude(outcome, self._own_reply(code, cause))
-        if current_in_fifo:
+        self._conclude(outcome, transfer.own_reply(code, cause))
+        if owed:
             current.own = _swallow
             if silent:  # the server has no data connection whose end could tell it
                 self.ask(b"ABOR", _swallow)
@@ -691,13 +641,11 @@ class Session:
 
     def _abort_unanswered(self) -> None:
         """A server may answer ABOR and its transfer with one reply, or need ABOR to wake up."""
-        swallowed = any(e.own is _swallow and e.verb.kind is Kind.TRANSFER for e in self._awaiting)
-        asked = any(e.verb.kind is Kind.ABOR for e in self._awaiting)
-        if swallowed and not asked:
+        if self._owed.swallowed_transfer and not self._owed.abor:
             self.ask(b"ABOR", _swallow)
             self._start(Timer.ABORT, _ABOR_ANSWER)
         else:
-            self._awaiting = deque(e for e in self._awaiting if e.verb.kind is not Kind.ABOR)
+            self._owed.forget_abor()
 
     def _stop(self, now: bool) -> None:
         self._stopping = True
@@ -743,7 +691,7 @@ class Session:
         elif not self._commands.partial:
             self._cancel(Timer.LINE)
         moving = self._transfer is not None and self._transfer.moving
-        if self._awaiting and not moving:
+        if self._owed and not moving:
             replied = isinstance(event, events.Received) and event.leg is Leg.SERVER
             if replied or Timer.REPLY not in self._timers:
                 self._start(Timer.REPLY, times.reply)
@@ -759,9 +707,3 @@ class Session:
 
 def _swallow(code: int, raw: bytes) -> None:
     """Take a reply that the client must not see."""
-
-
-def show(raw: bytes) -> str:
-    """Return bytes from the wire as text for a log: one line, nothing a terminal would obey (10.5)."""
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:2048]

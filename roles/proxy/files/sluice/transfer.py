@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sluice import events
 from sluice.events import Endpoint, Leg, Timer
+from sluice.protocol.replies import reply
 from sluice.protocol.verbs import Mode
 from sluice.setup import Control, ServerSetUp, State
 
@@ -247,6 +248,23 @@ class Transfer:
     def _cancel_timers(self) -> None:
         self._control.do(events.Cancel(Timer.CLIENT_DATA))
         self._control.do(events.Cancel(Timer.SERVER_DATA))
+
+    def own_reply(self, code: int, cause: str) -> bytes:
+        """Write a final reply in the proxy's own words."""
+        return reply(f"{code} {self._control.settings.hop}: {cause}.")
+
+    def verdict(self, code: int, raw: bytes) -> tuple[str, bytes] | None:
+        """Return the outcome, and the reply that is true, to the server's final `raw` (4.3, 6.9).
+
+        None while the data is still on its way.
+        """
+        if self.aborted:
+            return "aborted", raw
+        if code >= 300:
+            return self.failure.outcome if self.failure else "refused", raw
+        if self.failure:
+            return self.failure.outcome, self.own_reply(self.failure.code, self.failure.cause)
+        return ("complete", raw) if self.delivered else None
 
     def close(self, outcome: str, command: str, file: str) -> None:
         """End it: log it when a verb used it, and let go of its sockets.

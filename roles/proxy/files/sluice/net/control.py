@@ -89,6 +89,15 @@ class ControlSocket:
         if not self._closing and not self.gone:
             self._out += data
 
+    def send_urgent(self, data: bytes) -> None:
+        """Send bytes, the last one urgent; in line where the kernel takes no more just now."""
+        self.flush()
+        sent = 0
+        if not (self._out or self._closing or self.gone):
+            with contextlib.suppress(OSError):  # what is broken shows on the next read
+                sent = self._sock.send(data, socket.MSG_OOB)
+        self.send(data[sent:])
+
     def flush(self) -> None:
         """Write what the kernel takes now; the rest follows by itself."""
         if self.gone or self._writing or not self._out:

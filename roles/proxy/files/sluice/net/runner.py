@@ -125,8 +125,10 @@ class Runner:
             match action:
                 case events.Send(leg=Leg.CLIENT, data=data):
                     self._client.send(data)
-                case events.Send(data=data):
-                    if self._server:
+                case events.Send(data=data, urgent=urgent):
+                    if self._server and urgent:
+                        self._server.send_urgent(data)
+                    elif self._server:
                         self._server.send(data)
                 case events.Start(timer=timer, seconds=seconds):
                     self._start_timer(timer, seconds)

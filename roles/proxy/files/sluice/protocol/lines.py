@@ -8,6 +8,7 @@ from enum import Enum
 LINE_LIMIT = 8192  # bytes of a command line without its end (1.4: at least PATH_MAX, and a cap)
 
 IAC, SB, SE = 0xFF, 0xFA, 0xF0
+SYNCH = bytes((IAC, 0xF4, IAC, 0xF2))  # IAC IP, IAC DM: what stands before an urgent ABOR
 _OPTION_VERBS = range(0xFB, 0xFF)  # WILL, WONT, DO, DONT: one option byte follows
 _COMMANDS = range(SE, 0xFF)  # RFC 854: SE ... DONT
 

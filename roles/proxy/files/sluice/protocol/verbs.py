@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -102,6 +103,17 @@ VERBS = {verb.name: verb for verb in _TABLE}
 
 # 7.3: features the proxy does not carry
 HIDDEN_FEATURES = frozenset({verb.name for verb in _TABLE if verb.kind is Kind.REFUSE} | {b"ESTA", b"ESTP"})
+
+
+def features(modes: Collection[Mode], version: int) -> tuple[frozenset[bytes], list[bytes]]:
+    """Return the features to hide and to add, on a leg of these modes and IP version (7.3, 7.4, 13.6)."""
+    hidden, added = set(HIDDEN_FEATURES), []
+    for verb in (v for v in _TABLE if v.kind is Kind.SETUP):
+        if verb.mode not in modes:
+            hidden.add(verb.name)
+        elif verb.extended or (verb.name == b"PASV" and version == 4):
+            added.append(verb.name)
+    return frozenset(hidden), sorted(added)
 
 
 @dataclass(frozen=True, slots=True)
