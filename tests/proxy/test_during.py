@@ -186,7 +186,7 @@ def test_5_6_abor_while_the_client_has_not_connected(path: Path) -> None:
 
 
 def test_5_6_abor_in_one_segment_with_its_transfer(path: Path) -> None:
-    """The transfer is aborted at the server, or its verb has not left yet (13.6: the dial first) and never will."""
+    """Aborted at the server; or, where the verb has not left yet (13.6: the dial first), it never will."""
     x = path.open()
     agreed = x.c.setup("PASV")
     x.c.line("RETR f", "ABOR", "NOOP")

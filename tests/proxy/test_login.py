@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from .fake_client import Client
+from .fake_client import SETUPS, Client
 from .harness import SERVER_CONTROL, Path, Paths, Session
 from .wire import listen, untouched
 
@@ -172,6 +172,35 @@ def test_2_3_a_server_that_refuses_the_connection(any_server: Path) -> None:
     assert reply.code in {421, 425, 530}
     assert reply.text.split(" ", 1)[1].startswith("N: ")
     assert f"{any_server.net.other_server}:{SERVER_CONTROL}" in reply.text
+
+
+def test_2_3_through_two_hops_the_last_one_splits(paths: Paths) -> None:
+    """F passes everything on; N greets, refuses, chooses the server; then files move in every way."""
+    path = paths.two(n__servers__fixed=None)
+    server, c = path.server, path.client()
+    assert c.reply().raw == b"220 N: FTP proxy ready, log in as user@host.\r\n"
+    assert c.cmd("FEAT").code == 211
+    assert c.cmd("OPTS UTF8 ON").code == 200
+    assert c.cmd("AUTH TLS").code == 502
+    net = path.net
+    reply = c.cmd(f"USER me@{net.forbidden_server}:2100")
+    assert reply.text == f"530 N: server {net.forbidden_server} is not in the allowed networks."
+    c.line(user(path, "a@b"))
+    x = Session(c, server.accept())
+    assert c.reply().code == 331
+    assert c.cmd("PASS secret").code == 230
+    assert x.s.lines == [b"USER a@b", b"PASS secret"]
+    for setup in SETUPS:
+        for verb in ("RETR f", "STOR f"):
+            c_data, s_data = x.begin(verb, setup)
+            sender, receiver = (s_data, c_data) if verb == "RETR f" else (c_data, s_data)
+            sender.send(b"content")
+            sender.fin()
+            assert receiver.read_all() == (b"content", "fin")
+            s_data.close()
+            x.s.reply(b"226 Done.")
+            assert c.reply().code == 226
+    x.in_step()
 
 
 # 2.5 Before login

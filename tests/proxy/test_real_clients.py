@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""curl, lftp and ftplib against pyftpdlib, through one proxy and through two."""
+"""curl, lftp and ftplib against pyftpdlib through one proxy and two, the server fixed or named by user@host."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path as File
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pyftpdlib.authorizers import DummyAuthorizer  # type: ignore[import-untyped]
@@ -29,11 +30,12 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 class Served:
     """A path whose server is pyftpdlib, and the directory that it serves."""
 
-    def __init__(self, path: Path, root: File) -> None:
+    def __init__(self, path: Path, root: File, *, by_user: bool) -> None:
         self.path = path
         self.root = root
         self.host, self.port = path.entry
-        self.url = f"ftp://me:secret@{self.host}:{self.port}"
+        self.user = f"me@{path.net.server}:{SERVER_CONTROL}" if by_user else "me"
+        self.url = f"ftp://{quote(self.user, safe='')}:secret@{self.host}:{self.port}"
         authorizer = DummyAuthorizer()
         authorizer.add_user("me", "secret", str(root), perm="elradfmwMT")
         handler: Any = type("Handler", (FTPHandler,), {"authorizer": authorizer, "auth_failed_timeout": 0})
@@ -51,7 +53,9 @@ class Served:
         self._thread.join(8)
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one proxy", "two proxies"])
+@pytest.fixture(
+    scope="module", params=[(1, False), (2, False), (2, True)], ids=["one", "two", "two, user@host"]
+)
 def served(
     request: pytest.FixtureRequest, site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
@@ -63,7 +67,9 @@ def served(
     (root / "dir").mkdir()
     for i in range(30):
         (root / "dir" / f"file {i}").write_bytes(b"%d" % i * i)
-    served = Served(paths.own(request.param), root)
+    hops, by_user = request.param
+    changes = {"n__servers__fixed": None} if by_user else {}
+    served = Served(paths.own(hops, **changes), root, by_user=by_user)
     yield served
     served.close()
     served.path.check()
@@ -157,7 +163,12 @@ def lftp(served: Served, script: str, mode: str) -> subprocess.CompletedProcess[
         f"set net:socket-bind-ipv4 {client}; {LFTP_MODES[mode]};"
     )
     return subprocess.run(
-        ["lftp", "--norc", "-c", f"{settings} open -u me,secret -p {served.port} {served.host}; {script}"],
+        [
+            "lftp",
+            "--norc",
+            "-c",
+            f"{settings} open -u {served.user},secret -p {served.port} {served.host}; {script}",
+        ],
         capture_output=True,
         timeout=40,
         check=False,
@@ -198,7 +209,7 @@ def test_lftp_mirrors_a_directory_and_fetches_in_pieces(
 def client(served: Served, request: pytest.FixtureRequest) -> Iterator[ftplib.FTP]:
     with ftplib.FTP(timeout=8) as client:
         client.connect(served.host, served.port, source_address=(served.path.net.client, 0))
-        client.login("me", "secret")
+        client.login(served.user, "secret")
         client.set_pasv(request.param)
         yield client
 
