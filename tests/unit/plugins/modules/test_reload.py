@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules are replaced while connections are tried without pause: not one gets through in between (F8)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.sluice.ftp.plugins.modules.nft_table import Nft, can_stay, transaction
+
+from tests.policy.network import Namespace, Network, Node
+from tests.policy.rules import Description, load, text
+from tests.unit.plugins.paths import twenty_lines
+
+STRANGER, OWN = "10.1.9.9", "10.1.0.1"  # an address that no network of the description lists, and F's own
+FLOOD = f"""
+import socket
+print("up", flush=True)
+while True:
+    made = [socket.socket() for each in range(100)]
+    for sock in made:
+        sock.setblocking(False)
+        sock.bind(("{STRANGER}", 0))
+        sock.connect_ex(("{OWN}", 50000))
+    for sock in made:
+        sock.close()
+"""
+WITNESS = """
+table inet witness {
+    chain before { type filter hook input priority filter; tcp dport 50000 counter; }
+    chain after { type filter hook input priority filter + 20; tcp dport 50000 counter; }
+}
+"""
+
+
+def counted(host: Namespace, chain: str) -> int:
+    found = re.search(r"packets (\d+)", host.run("nft", "list", "chain", "inet", "witness", chain))
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
+def test_no_packet_slips_through_a_reload() -> None:
+    nft, unshare = shutil.which("nft", path="/usr/sbin"), shutil.which("unshare")
+    assert nft
+    assert unshare
+    mine = Nft(nft, unshare, "inet", "sluice")
+    first = text(Description(twenty_lines()), "f1")
+    # The other one has a chain of another name, so that each reload also removes one.
+    contents = [first, text(Description(twenty_lines(), mode="passive"), "f1").replace("in_up", "in_former")]
+    with Network([Node("c1", (STRANGER,)), Node("f1", (OWN,))]) as network:
+        host = network.namespaces["f1"]
+        load(host, first)
+        load(host, WITNESS)
+        with network.namespaces["c1"].inside():
+            flood = subprocess.Popen([sys.executable, "-c", FLOOD], stdout=subprocess.PIPE)
+        try:
+            assert flood.stdout is not None
+            flood.stdout.readline()
+            for i in range(40):
+                content = contents[(i + 1) % 2]
+                with host.inside():
+                    live, desired = mine.live(), mine.desired(content)
+                    assert live is not None
+                    assert can_stay(live, desired)
+                    mine.load(transaction("inet sluice", content, live, desired))
+                    assert mine.live() == desired
+        finally:
+            flood.terminate()
+            flood.wait()
+        assert counted(host, "before") > 1000
+        assert counted(host, "after") == 0
