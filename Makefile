@@ -16,7 +16,7 @@ setup:  ## system packages and the two virtual environments; quick when all is t
 lint: setup  ## ruff, mypy --strict, yamllint, ansible-lint, shellcheck
 	@.ci/lint
 
-unit: setup  ## unit tests, and the proxy as a process on loopback
+unit: setup  ## unit tests, the proxy as a process on loopback, the rules with packets
 	@.ci/unit
 
 sanity: setup  ## ansible-test sanity
