@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""curl, lftp and ftplib against pyftpdlib through one proxy and two, the server fixed or named by user@host."""
+"""curl, lftp, ftplib against pyftpdlib through one proxy and two; the server fixed, or named by user@host."""
 
 from __future__ import annotations
 
