@@ -17,6 +17,7 @@ from .rules import Description
 
 FAMILIES: Final = (4, 6)
 NAMES: Final = ("F", "G", "H", "M", "N")
+STUB: Final = "127.0.0.53"
 EDGE: Final = {
     # networks with, for each, addresses inside (its first and last) and outside (the ones beside them)
     4: ("172.20.{}.64/26", ("172.20.{}.64", "172.20.{}.127"), ("172.20.{}.63", "172.20.{}.128")),
@@ -30,7 +31,7 @@ EDGE: Final = {
 
 def leg_address(leg: int, family: int, number: int) -> str:
     """Address `number` on a leg."""
-    return f"10.{10 + leg}.0.{number}" if family == 4 else f"2001:db8:{10 + leg}::{number}"
+    return f"10.{10 + leg}.0.{number}" if family == 4 else f"2001:db8:{10 + leg}::{number:x}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class PathSpec:
     client_ports: str = ""
     server_ports: str = ""
     control_ports: tuple[int, ...] = ()
+    resolvers: tuple[str, ...] = ()  # server: S has one of each family; stub: the last hop's own, on loopback
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,8 @@ class PathSpec:
             if spec.ports:
                 said["ports"] = {side: dict(leaves) for side, leaves in spec.ports.items()}
             hops.append({"name": name, "hosts": {host: said}})
+        if self.resolvers:
+            hops[-1]["resolvers"] = [address for kind in self.resolvers for address in self._resolver(kind)]
         clients: dict[str, Any] = {"networks": self._networks(self.clients, 0, 1, 0)}
         servers: dict[str, Any] = {"networks": self._networks(self.servers, last, 2, 50)}
         if self.client_ports:
@@ -121,8 +125,11 @@ class PathSpec:
         translations = _translations(last, self.hops[-1], None)
         if translations:
             nodes.append(Node(f"translation{last}", (), tuple(translations)))
-        nodes.append(Node("S", (*_both(last, 2, 202), *_edges(self.servers, 50))))
+        nodes.append(Node("S", (*_both(last, 2, 202), *self._resolver("server"), *_edges(self.servers, 50))))
         return nodes
+
+    def _resolver(self, kind: str) -> list[str]:
+        return [STUB] if kind == "stub" else _both(len(self.hops), 53)
 
     def _networks(self, kinds: Sequence[str], leg: int, number: int, edge: int) -> list[str]:
         found = []

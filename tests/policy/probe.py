@@ -10,6 +10,7 @@ from typing import Final, Literal
 User = Literal["proxy", "other", "root"]
 Protocol = Literal["tcp", "udp"]
 
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("udp", "tcp")
 USERS: Final[tuple[User, ...]] = ("proxy", "other", "root")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import product
 from random import Random
 from typing import Final, TypeVar
 
-from .paths import FAMILIES, PathSpec
-from .probe import USERS, End, Probe, Protocol, User
+from .paths import FAMILIES, STUB, PathSpec
+from .probe import PROTOCOLS, USERS, End, Probe, Protocol, User
 from .prober import rounds
-from .reference import Flow, Host, Ports, Reference
+from .reference import CONTROL, Flow, Host, Ports, Reference
 
 FIXED_PORTS: Final = (20, 21, 22, 80, 1023, 1024, 65535)
 EPHEMERAL: Final = range(33000, 49000)
@@ -87,6 +88,8 @@ class Around:
             for side in (host.client_side, host.server_side):
                 found += edges(side.listen)
                 found.append(side.source.ranges[0][0])
+        for flow in self.policy.flows:
+            found += edges(flow.ports)
         for ports in (self.reference.client_ports, self.reference.server_ports, self.reference.control_ports):
             found += edges(ports)
         return _once(found)
@@ -245,17 +248,17 @@ class Around:
         side = host.client_side if left else host.server_side
         return side.public.get(acceptor.address, acceptor.address)
 
-    def through(self) -> Iterator[Probe]:
-        """Past this host, from either side to the other."""
+    def through(self, pairs: int = 6, ports: Sequence[int] = ()) -> Iterator[Probe]:
+        """Past this host, from either side to the other; so many pairs of addresses of every two places."""
         nearer = [p for p in self.places if self.reference.position(p) < self.position]
         further = [p for p in self.places if self.reference.position(p) > self.position]
-        ports = _once(
+        ports = ports or _once(
             (*FIXED_PORTS, *edges(self.reference.control_ports), *self.random.sample(self.ports, 4))
         )
         for family in FAMILIES:
             for a, b in [(a, b) for a in nearer for b in further]:
-                pairs = [(x, y) for x in self._addresses(a, family) for y in self._addresses(b, family)]
-                for x, y in self.random.sample(pairs, min(len(pairs), 6)):
+                between = [(x, y) for x in self._addresses(a, family) for y in self._addresses(b, family)]
+                for x, y in self._some(between, pairs):
                     for port in ports:
                         source = self.random.choice((20, 21, None, None, None))
                         for opener, acceptor in ((a, x), (b, y)), ((b, y), (a, x)):
@@ -265,6 +268,7 @@ class Around:
 
     def loopback(self) -> Iterator[Probe]:
         """From this host to itself."""
+        yield from self._resolving()
         for family in FAMILIES:
             own = self._addresses(self.host, family, local=True)
             for port in self.ports:
@@ -284,6 +288,13 @@ class Around:
                                 protocol,
                             )
 
+    def _resolving(self) -> Iterator[Probe]:
+        """To services of its own, where a stub resolver would be."""
+        for user, port, protocol, address in product(USERS, (53, 54), PROTOCOLS, (STUB, "127.0.0.1")):
+            opener = End(self.host, "127.0.0.1", user, self.source(None))
+            acceptor = End(self.host, address, self.random.choice(USERS), port)
+            yield Probe(opener, acceptor, address, protocol)
+
     def all(self, most: int) -> list[Probe]:
         """At most `most` probes: every kind has its share, drawn at random where there are more."""
         flows = [draft for _, draft in self.flow_drafts()]
@@ -297,6 +308,21 @@ class Around:
         found = [self.probe(draft) for draft in _once(drafts)]
         found += self._some(list(self.through()), 2 * share)
         found += self._some(list(self.loopback()), 2 * share)
+        return self._tried_together(found)
+
+    def at_edges(self) -> list[Probe]:
+        """All that stand beside a flow, and FTP past this host: to see rules that are wrong by a step."""
+        flows = [draft for _, draft in self.flow_drafts()]
+        found = [
+            self.probe(draft) for draft in _once(beside for draft in flows for beside in self.beside(draft))
+        ]
+        control = [
+            port for port in edges(self.reference.control_ports) if port in self.reference.control_ports
+        ]
+        found += self.through(pairs=100, ports=[CONTROL, *control, 80])
+        return self._tried_together(found)
+
+    def _tried_together(self, found: Sequence[Probe]) -> list[Probe]:
         found = [one for one in found if _distinct(one)]
         self.random.shuffle(found)
         found = list(_one_way(found))

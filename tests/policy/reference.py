@@ -18,6 +18,7 @@ What `guard` means here, for a connection that a host with a policy opens, accep
 - FTP control between the two ends of the path is not forwarded past the proxy; anything else is, unless the
   kernel's FTP helper follows it.
 - All the rest is left alone.
+- A resolver may be anywhere, on the host's own loopback, too (F23).
 - A host's own address is no neighbour, whatever networks the description names: a neighbour stands
   elsewhere."""
 
@@ -29,7 +30,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 from typing import Any, Final
 
-from .probe import Probe, Protocol
+from .probe import PROTOCOLS, Probe, Protocol
 
 Network = IPv4Network | IPv6Network
 
@@ -86,6 +87,9 @@ class Addresses:
         return Addresses(self.networks + other.networks)
 
 
+ANYWHERE: Final = Addresses((ip_network("0.0.0.0/0"), ip_network("::/0")))
+
+
 @dataclass(frozen=True)
 class Side:
     """A host's side of a leg: its own addresses, what the far end sees instead, and its two ranges."""
@@ -133,6 +137,7 @@ class Flow:
     ports: Ports  # where the acceptor listens
     sources: Ports  # where the opener opens from, as far as this host can say
     protocol: Protocol = "tcp"
+    stub: bool = False  # the peer may be a service on the host's own loopback
 
     def holds(self, own: str, peer: str, port: int, source: int) -> bool:
         """Whether a connection with these addresses and ports is one of this flow."""
@@ -203,6 +208,7 @@ class Reference:
         self.servers = Addresses.read(servers["networks"])
         self.server_ports = Ports.read(servers.get("ports", UNPRIVILEGED))
         self.control_ports = Ports.read(servers.get("control_ports", [CONTROL]))
+        self.resolvers = Addresses.read(topology["hops"][-1].get("resolvers"))
         self.hops: tuple[tuple[Host, ...], ...] = tuple(
             tuple(_host(name, hop["name"], said, ports or {}) for name, said in hop["hosts"].items())
             for hop in topology["hops"]
@@ -292,6 +298,12 @@ class Reference:
             flows.append(opened_here(line, b_seen, up, b_specified, up.source))
             sources |= up.source
             between += flows[-1:] if upper < len(self.hops) else []
+        if upper == len(self.hops) and self.resolvers.networks:
+            for protocol in PROTOCOLS:
+                line = f"resolver <- {me}: <- {user}: to port 53 ({protocol})"
+                flows.append(
+                    Flow(line, True, self.resolvers, ANYWHERE, Ports.read(53), ANY_PORT, protocol, stub=True)
+                )
         beyond = [
             (_join(other.client_side.all | other.server_side.all for other in hosts), Ports.read(CONTROL))
             for hosts in self.hops[position:]
@@ -362,10 +374,12 @@ class Reference:
         """Why `place` refuses the opening packet (empty: it does not), and its flow."""
         policy = self.policies[place]
         if probe.local:
+            flow = policy.opened(probe.protocol, packet) if probe.opener.user == "proxy" else None
+            flow = flow if flow and flow.stub else None
             return (
-                self._leaves(probe, policy, packet, probe.opener.user, None)
+                self._leaves(probe, policy, packet, probe.opener.user, flow)
                 or self._enters(probe, policy, packet, None),
-                None,
+                flow,
             )
         if place == probe.opener.place:
             flow = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Final
 
 import pytest
@@ -17,7 +18,7 @@ from .conftest import WHOLE, drawn
 from .paths import HopSpec, PathSpec
 from .probe import Probe
 from .probes import Around
-from .rules import Rule, delete, rules
+from .rules import Rule, delete, load, rules, text
 from .test_other_tables import HELPER, helped_data_passes
 from .trial import Trial, trial
 
@@ -32,8 +33,8 @@ REDUNDANT: Final[tuple[tuple[str, str, str], ...]] = ()
 
 def why_redundant(rule: Rule) -> str:
     """The reason in the table; empty if the rule does not stand there."""
-    for chain, text, why in REDUNDANT:
-        if re.fullmatch(chain, rule.chain) and re.search(text, rule.text):
+    for chain, part, why in REDUNDANT:
+        if re.fullmatch(chain, rule.chain) and re.search(part, rule.text):
             return why
     return ""
 
@@ -54,12 +55,47 @@ def mutable(request: pytest.FixtureRequest) -> Iterator[tuple[Trial, str, list[P
     """A path that uses all that makes rules, the rules of one host, and probes for all that they do."""
     host: str = request.param
     source = {"client_side": {"source": "20"}}
-    spec = PathSpec((HopSpec(ports=source), HopSpec(ports=source)), ("both", "both", "both"))
+    spec = PathSpec(
+        (HopSpec(ports=source), HopSpec(ports=source)),
+        ("both", "both", "both"),
+        resolvers=("server", "stub"),
+    )
     with trial(spec, [host]) as path:
         path.network.namespaces[host].run("nft", "-f", "-", stdin=HELPER)
         probes = kinds(path, path.around(host, drawn(f"mutations {host}")))
         assert not path.complaints(probes)
         yield path, host, probes
+
+
+def widened(ruleset: str) -> Iterator[tuple[str, str]]:
+    """Each port range one port longer at either end, each network twice as large: what, and the file."""
+    first_rule = ruleset.index("flush table")
+    for found in dict.fromkeys(re.findall(r"\b\d+-\d+\b", ruleset[first_rule:])):
+        first, last = map(int, found.split("-"))
+        for longer in (f"{first - 1}-{last}", f"{first}-{last + 1}"):
+            if last < 65535 or longer != f"{first}-{last + 1}":
+                yield f"{found} is {longer}", re.sub(rf"\b{found}\b", longer, ruleset)
+    for found in dict.fromkeys(re.findall(r"[\da-f:.]+/\d+", ruleset[first_rule:])):
+        larger = str(ip_network(found).supernet())
+        yield f"{found} is {larger}", ruleset.replace(found, larger)
+
+
+def test_each_value_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:
+    """A range or a network that is wrong by one step is noticed: the probes stand at the edges."""
+    path, host, _ = mutable
+    probes = path.around(host, drawn(f"edges {host}")).at_edges()
+    assert not path.complaints(probes)
+    mutants = list(widened(text(path.description, host)))
+    if not WHOLE:
+        mutants = drawn(f"values of {host}").sample(mutants, SAMPLE // 2)
+    wrong = []
+    for what, ruleset in mutants:
+        load(path.network.namespaces[host], ruleset)
+        if path.agrees(probes):
+            wrong.append(what)
+    path.reload()
+    assert mutants
+    assert wrong == []
 
 
 def test_each_rule_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:

@@ -57,6 +57,7 @@ def paths(draw: st.DrawFn) -> PathSpec:
         client_ports=draw(st.sampled_from(["", "2000-2999", "40000"])),
         server_ports=draw(st.sampled_from(["", "40000-41000", "1024-1024"])),
         control_ports=draw(st.sampled_from([(), (21, 2121), (2121,), (990, 2100, 2121)])),
+        resolvers=draw(st.sampled_from([(), (), ("server",), ("stub",), ("server", "stub")])),
         ports=draw(maybe_ports),
     )
 
