@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from typing import Any
 
 import pytest
-from sluice import events
+from sluice import access, events
 from sluice.events import Endpoint, Leg, Timer
+from sluice.ports import PortRange
 
 from tests.unit.sluice.playbook import CLIENT, CLIENT6, PORT, SERVER, STRANGER, TARGET, Playbook, settings
 
@@ -399,6 +401,14 @@ def test_3_15_a_servers_privileged_port_is_not_dialled(answer: bytes) -> None:
     assert p.did(events.Dial) == []
     assert p.client(b"RETR f\r\n")[:3] == b"425"
     assert p.logs("refused")
+
+
+def test_3_15_the_limit_holds_whatever_range_the_settings_say() -> None:
+    leg = dataclasses.replace(settings().server_side, peer_ports=PortRange(1, 40000))
+    assert [p for p in (22, 1023, 1024, 40000, 40001) if not access.data_port_refused(leg, p)] == [
+        1024,
+        40000,
+    ]
 
 
 def test_3_11_a_server_without_epsv_is_remembered() -> None:

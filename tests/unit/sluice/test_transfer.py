@@ -236,6 +236,14 @@ def test_5_3_to_the_next_hop_abor_takes_the_synch_form_and_to_a_server_it_is_pla
     assert p.asked() == b"ABOR\r\n"
 
 
+def test_5_5_abor_after_the_end_of_the_data_takes_nothing_back() -> None:
+    p = begun(b"RETR")
+    p.feed(events.DataEnd(p.number))
+    p.client(b"ABOR\r\n")
+    assert p.server(b"226 a\r\n226 b\r\n") == b"226 a\r\n226 b\r\n"
+    assert ends(p) == [events.Finish(p.number), events.Release(p.number)]
+
+
 def test_5_6_abor_without_a_transfer() -> None:
     p = Playbook().log_in().passive()
     p.client(b"ABOR\r\n")
@@ -252,6 +260,25 @@ def test_5_6_abor_before_the_verb_left() -> None:
     assert p.server(b"226 x\r\n") == b"226 x\r\n"
     p.client(b"SYST\r\n")
     assert p.server(b"215 U\r\n") == b"215 U\r\n"
+
+
+def test_5_6_abor_while_the_other_mode_is_tried_makes_its_late_answer_void() -> None:
+    p = Playbook().log_in()
+    p.client(b"PASV\r\nRETR f\r\n")
+    p.server(b"229 (|||45000|)\r\n")
+    p.feed(events.DialFailed(p.number, Leg.SERVER, "refused the connection"))
+    assert p.client(b"ABOR\r\n")[:3] == b"426"
+    assert p.server(b"500 no EPRT\r\n226 x\r\n") == b"226 x\r\n"
+    assert p.asked() == b"EPSV\r\nEPRT |1|198.51.100.2|52001|\r\nABOR\r\n", "and no PORT"
+
+
+def test_1_8_nothing_gets_into_the_middle_of_a_streamed_reply() -> None:
+    p = begun(b"RETR")
+    p.client(b"STAT\r\n")
+    assert p.server(b"211-s\r\n") == b"211-s\r\n"
+    p.feed(events.DataIdle(p.number))
+    assert p.said() == b""
+    assert p.server(b"211 e\r\n") == b"211 e\r\n426 N: no data for 300 s.\r\n"
 
 
 def test_5_1_noop_and_stat_overtake_and_other_commands_wait() -> None:
@@ -272,6 +299,23 @@ def test_5_1_what_comes_behind_a_held_226_stays_behind_it() -> None:
     assert p.server(b"226 done\r\n200 ok\r\n") == b""
     p.feed(events.DataEnd(p.number))
     assert p.said() == b"226 done\r\n200 ok\r\n"
+
+
+def test_1_13_an_unsolicited_reply_behind_a_held_226_stays_behind_it() -> None:
+    p = begun(b"RETR")
+    assert p.server(b"226 done\r\n200 what\r\n") == b""
+    p.feed(events.DataEnd(p.number))
+    assert p.said() == b"226 done\r\n200 what\r\n"
+
+
+def test_6_2_a_client_that_said_quit_and_went_does_not_hold_a_broken_transfer() -> None:
+    p = begun(b"STOR")
+    p.client(b"QUIT\r\n")
+    p.feed(events.Ended(Leg.CLIENT, reset=False))
+    assert not p.session.over
+    p.feed(events.DataReset(p.number, Leg.CLIENT))
+    assert p.session.over
+    assert outcome(p) == "reset-by-client"
 
 
 def test_1_11_noop_in_the_segment_of_the_verb_waits_for_the_1xx() -> None:

@@ -23,6 +23,7 @@ from sluice.protocol.addresses import Address
 _RST = struct.pack("ii", 1, 0)
 _PEACE = struct.pack("ii", 0, 0)
 _LINGER = 30.0  # s for a client that still reads after the end of the data (4.5, 6.8)
+_PAUSE = 0.2  # s without accepting when descriptors run out
 _BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
@@ -125,7 +126,11 @@ class Channel:
             return
         try:
             sock, name = listener.accept()
-        except OSError:  # gone again, or no descriptors: the session's timer bounds the wait
+        except (BlockingIOError, ConnectionError):  # gone again
+            return
+        except OSError:  # no descriptors: breathe, then try again; the session's timer bounds the wait
+            self._loop.remove_reader(listener)
+            self._loop.call_later(_PAUSE, self._resume, leg, listener)
             return
         sock.setblocking(False)
         _arm(sock)
@@ -134,8 +139,15 @@ class Channel:
         peer = Endpoint(_address(name[0]), name[1])
         self._emit(events.Incoming(self._number, leg, self._tokens, peer))
 
+    def _resume(self, leg: Leg, listener: socket.socket) -> None:
+        if self._listeners.get(leg) is listener:
+            self._loop.add_reader(listener, self._acceptable, leg)
+
     def take(self, token: int) -> None:
         """Use an offered connection; its listener closes."""
+        if token not in self._offered:  # it went with its leg while the offer was on its way
+            self._emit(events.DataReset(self._number, Leg.SERVER))
+            return
         leg, sock = self._offered.pop(token)
         self._close_listener(leg)
         # A port is busy while its transfer runs: without this another listener could share it (3.17).
@@ -144,8 +156,8 @@ class Channel:
 
     def drop(self, token: int) -> None:
         """Reset an offered connection."""
-        _, sock = self._offered.pop(token)
-        sock.close()
+        if token in self._offered:
+            self._offered.pop(token)[1].close()
 
     def _close_listener(self, leg: Leg) -> None:
         listener = self._listeners.pop(leg, None)
@@ -163,9 +175,11 @@ class Channel:
         target = (str(action.to.address), action.to.port)
         for port in ports:
             sock: socket.socket | None = None
+            bound = False
             try:
                 sock = _socket(action.address)
                 sock.bind((str(action.address), port))
+                bound = True
                 sock.connect(target)
             except BlockingIOError:
                 assert sock is not None  # noqa: S101 - connect was reached
@@ -177,8 +191,8 @@ class Channel:
                     sock.close()
                 if error.errno in _BUSY:
                     continue
-                cause = "does not permit it" if error.errno == errno.EACCES else why(error)
-                self._emit(events.DialFailed(self._number, action.leg, cause))
+                cause = why(error) if bound else f"cannot use port {port}: {error.strerror}"
+                self._emit(events.DialFailed(self._number, action.leg, cause, here=not bound))
                 return
             else:  # connected at once
                 self._ends[action.leg] = sock

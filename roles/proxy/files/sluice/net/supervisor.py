@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Coroutine
 from typing import Any
 
@@ -67,12 +68,13 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, None)
+    hop = {"SLUICE_HOP": settings.hop}
+    loop.set_exception_handler(lambda _, context: journal.write("warning", _internal(context), 3, **hop))
     try:
         worker = Worker(settings, journal, listen(settings))
     except ImportError:
         raise StartError("servers.resolvers: python3-dnspython is not installed.") from None
     worker.start()
-    hop = {"SLUICE_HOP": settings.hop}
     if not os.environ.get("SLUICE_POLICY"):
         journal.write("warning", _NO_POLICY, 4, **hop)
     journal.write("started", f"sluice {__version__} serves hop {settings.hop} on {settings.host}", 6, **hop)
@@ -87,6 +89,13 @@ async def run(settings: Settings) -> None:
         worker.abandon()
     if journal.dropped:
         journal.write("warning", f"{journal.dropped} log records were dropped", 4, **hop)
+
+
+def _internal(context: dict[str, Any]) -> str:
+    """Describe what asyncio has to say of an error outside any session."""
+    error = context.get("exception")
+    trace = "".join(traceback.format_exception(error)) if error else ""
+    return f"internal error: {context['message']} {trace}"
 
 
 async def _either(
