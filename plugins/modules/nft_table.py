@@ -299,24 +299,32 @@ def temporary(content: str) -> Iterator[str]:
 
 
 @contextmanager
-def locked() -> Iterator[None]:
-    """Only one run at a time: the other waits, and then compares anew."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(LOCK, flags, 0o600)
+def locked(*, leave: bool) -> Iterator[None]:
+    """Only one run at a time: the other waits, and then compares anew. Not `leave`: the lock's file goes."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (descriptor := lock()) is None:
+        if time.monotonic() > deadline:
+            raise NftError(f"Another run has held {LOCK} for {LOCK_SECONDS} s; look for it, and try again")
+        time.sleep(0.1)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    message = f"Another run has held {LOCK} for {LOCK_SECONDS} s; look for it, and try again"
-                    raise NftError(message) from None
-                time.sleep(0.1)
         yield
+        if not leave:
+            Path(LOCK).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def lock() -> int | None:
+    """The lock's file, locked; None where somebody else has it, or took it away meanwhile."""
+    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), Path(LOCK).lstat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
 
 
 def on_disk(path: Path, content: str) -> bool:
@@ -450,7 +458,7 @@ def main() -> None:
         if module.check_mode:
             outcome = run(module, nft, path)
         else:
-            with locked():
+            with locked(leave=module.params["state"] == "present"):
                 outcome = run(module, nft, path)
     except (NftError, OSError) as exc:
         module.fail_json(msg=f"{exc}.".replace("..", "."))

@@ -215,6 +215,7 @@ def test_absent_takes_table_and_file(host: Host) -> None:
     assert host.run(state="absent")["changed"] is True
     assert host.nft("list tables") == ""
     assert list(host.path.parent.iterdir()) == []
+    assert not (host.directory / "lock").exists()
     assert host.run(state="absent")["changed"] is False
 
 
