@@ -58,6 +58,18 @@ def test_2_1_120_and_then_220(path: Path) -> None:
     x.in_step()
 
 
+@pytest.mark.parametrize("v6_first", [True, False])
+def test_2_1_the_next_hop_is_dialled_in_a_family_that_this_hop_has(paths: Paths, v6_first: bool) -> None:
+    """N has an address of each family, F's server side IPv4 alone."""
+    path = paths.own(
+        0,
+        next_hop__hosts=lambda net: [
+            {"name": "n1", "addresses": ["::1", net.n_client] if v6_first else [net.n_client, "::1"]}
+        ],
+    )
+    path.open().in_step()
+
+
 @pytest.mark.parametrize("greeting", [b"421 Too many users.", b"530 Not you.", b"500-No\r\n500 service."])
 def test_2_1_a_refusing_greeting_passes_and_the_session_ends(path: Path, greeting: bytes) -> None:
     x = path.open(login=False, greeting=greeting)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as File
 from typing import Any
 from urllib.parse import quote
@@ -255,3 +256,27 @@ def test_ftplib_names_in_utf_8(served: Served, client: ftplib.FTP) -> None:
     assert (served.root / "grüße  mit blank").read_bytes() == b"x"
     assert "grüße  mit blank" in client.nlst()
     client.delete("grüße  mit blank")
+
+
+def test_twelve_clients_at_once(served: Served) -> None:
+    """Each in a mode of its own, fetching and storing several times."""
+
+    def work(number: int) -> list[str]:
+        results = []
+        with ftplib.FTP(timeout=20) as client:
+            client.connect(served.host, served.port, source_address=(served.path.net.client, 0))
+            client.login(served.user, "secret")
+            client.set_pasv(number % 2 == 0)
+            for i in range(3):
+                got = hashlib.sha256()
+                client.retrbinary("RETR big", got.update)
+                name = f"at-once-{number}-{i}"
+                client.storbinary(f"STOR {name}", io.BytesIO(CONTENT))
+                results += [got.hexdigest(), served.stored(name)]
+                client.delete(name)
+            client.quit()
+        return results
+
+    with ThreadPoolExecutor(12) as pool:
+        for results in pool.map(work, range(12)):
+            assert results == [DIGEST] * 6
