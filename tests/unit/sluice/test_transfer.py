@@ -108,6 +108,15 @@ def test_4_6_a_refused_transfer_leaves_nothing() -> None:
     assert p.client(b"RETR f\r\n")[:3] == b"425"
 
 
+def test_10_5_a_refusal_whose_reset_came_first_is_a_refusal() -> None:
+    p = Playbook().log_in().passive()
+    p.incoming(Leg.CLIENT, CLIENT)
+    p.client(b"RETR f\r\n")
+    p.feed(events.DataReset(p.number, Leg.SERVER))
+    assert p.server(b"550 none\r\n") == b"550 none\r\n"
+    assert outcome(p) == "refused"
+
+
 def test_4_2_every_1xx_passes_at_once() -> None:
     p = begun(b"STOR")
     assert p.server(b"125 FILE: x\r\n") == b"125 FILE: x\r\n"

@@ -260,6 +260,9 @@ class Transfer:
         """
         if self.aborted:
             return "aborted", raw
+        if code >= 300 and not self._preliminary:
+            self.failure = None  # the server's sockets just died before its word came
+            return "refused", raw
         if code >= 300:
             return self.failure.outcome if self.failure else "refused", raw
         if self.failure:

@@ -79,9 +79,9 @@ class ControlSocket:
         """Read on, or stop reading."""
         wanted = (wanted or self._closing) and not self._at_end and not self.gone
         if wanted and not self._reading:
-            self._loop.add_reader(self._sock, self._readable)
+            self._loop.add_reader(self._sock.fileno(), self._readable)
         elif self._reading and not wanted:
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._sock.fileno())
         self._reading = wanted
 
     def send(self, data: bytes) -> None:
@@ -114,7 +114,7 @@ class ControlSocket:
             self._broken()
             return
         if self._out and not self._writing:
-            self._loop.add_writer(self._sock, self._writable)
+            self._loop.add_writer(self._sock.fileno(), self._writable)
             self._writing = True
         elif not self._out:
             self._stop_writing()
@@ -123,7 +123,7 @@ class ControlSocket:
 
     def _stop_writing(self) -> None:
         if self._writing:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._sock.fileno())
             self._writing = False
 
     def _readable(self) -> None:
@@ -222,13 +222,13 @@ class Connector:
             return
         assert sock is not None  # noqa: S101 - connect was reached
         self._sock = sock
-        loop.add_writer(sock, self._done)
+        loop.add_writer(sock.fileno(), self._done)
 
     def _done(self) -> None:
         sock = self._sock
         if sock is None:
             return
-        self._loop.remove_writer(sock)
+        self._loop.remove_writer(sock.fileno())
         self._sock = None
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -240,6 +240,6 @@ class Connector:
     def cancel(self) -> None:
         """Give it up."""
         if self._sock:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             self._sock = None

@@ -90,6 +90,7 @@ class Channel:
         self._began = time.monotonic()
         self._bytes = 0
         self._released = False
+        self._finished = False
         self._undecided = False  # whose direction the relay has
 
     @property
@@ -117,7 +118,7 @@ class Channel:
             self._emit(events.ListenFailed(self._number, action.leg, cause))
             return
         self._listeners[action.leg] = sock
-        self._loop.add_reader(sock, self._acceptable, action.leg)
+        self._loop.add_reader(sock.fileno(), self._acceptable, action.leg)
         self._emit(events.Listening(self._number, action.leg, sock.getsockname()[1]))
 
     def _acceptable(self, leg: Leg) -> None:
@@ -129,7 +130,7 @@ class Channel:
         except (BlockingIOError, ConnectionError):  # gone again
             return
         except OSError:  # no descriptors: breathe, then try again; the session's timer bounds the wait
-            self._loop.remove_reader(listener)
+            self._loop.remove_reader(listener.fileno())
             self._loop.call_later(_PAUSE, self._resume, leg, listener)
             return
         sock.setblocking(False)
@@ -141,7 +142,7 @@ class Channel:
 
     def _resume(self, leg: Leg, listener: socket.socket) -> None:
         if self._listeners.get(leg) is listener:
-            self._loop.add_reader(listener, self._acceptable, leg)
+            self._loop.add_reader(listener.fileno(), self._acceptable, leg)
 
     def take(self, token: int) -> None:
         """Use an offered connection; its listener closes."""
@@ -162,7 +163,7 @@ class Channel:
     def _close_listener(self, leg: Leg) -> None:
         listener = self._listeners.pop(leg, None)
         if listener:
-            self._loop.remove_reader(listener)
+            self._loop.remove_reader(listener.fileno())
             listener.close()
 
     # --- dialling --------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class Channel:
             except BlockingIOError:
                 assert sock is not None  # noqa: S101 - connect was reached
                 self._dials[action.leg] = sock
-                self._loop.add_writer(sock, self._dialled, action, ports, port)
+                self._loop.add_writer(sock.fileno(), self._dialled, action, ports, port)
                 return
             except OSError as error:
                 if sock:
@@ -203,7 +204,7 @@ class Channel:
 
     def _dialled(self, action: events.Dial, ports: Iterator[int], port: int) -> None:
         sock = self._dials.pop(action.leg)
-        self._loop.remove_writer(sock)
+        self._loop.remove_writer(sock.fileno())
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not error:
             self._ends[action.leg] = sock
@@ -223,7 +224,7 @@ class Channel:
         self._began = time.monotonic()
         if source is None:
             for leg, sock in self._ends.items():
-                self._loop.add_reader(sock, self._first, leg, idle)
+                self._loop.add_reader(sock.fileno(), self._first, leg, idle)
             self._undecided = True
         else:
             self._relay_from(source, idle)
@@ -236,7 +237,7 @@ class Channel:
         if self._undecided:
             self._undecided = False
             for sock in self._ends.values():
-                self._loop.remove_reader(sock)
+                self._loop.remove_reader(sock.fileno())
 
     def _relay_from(self, source: Leg, idle: float) -> None:
         self._source = source
@@ -278,7 +279,7 @@ class Channel:
     def _drained(self, leg: Leg, reset: bool) -> None:
         self._drains.pop(leg, None)
         self._at_end.add(leg)
-        if self._released:
+        if self._released or (self._finished and not reset):
             self._close_end(leg)
             self._check_gone()
         elif reset:
@@ -292,8 +293,13 @@ class Channel:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _PEACE)
                 # from here the port is free again, also from under a TIME_WAIT (13.3)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._finished = True
         with contextlib.suppress(OSError):  # a sink that is gone already shows on its drain
             self._ends[self._source.other].shutdown(socket.SHUT_WR)
+        if self._source is Leg.SERVER:
+            # A server that closes with SO_LINGER (vsftpd) says 226 only when its FIN is acknowledged, and
+            # the kernel would delay that by 40 ms. An uploading client's end stays until S has spoken.
+            self._close_end(Leg.SERVER)
 
     def discard(self, leg: Leg) -> None:
         """Read a leg to its end and throw the data away."""
@@ -322,7 +328,7 @@ class Channel:
             self._close_listener(each)
             dial = self._dials.pop(each, None)
             if dial:
-                self._loop.remove_writer(dial)
+                self._loop.remove_writer(dial.fileno())
                 dial.close()
             for token in [t for t, (owner, _) in self._offered.items() if owner is each]:
                 self.drop(token)

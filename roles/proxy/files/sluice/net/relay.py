@@ -101,17 +101,17 @@ class Relay:
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                self._loop.add_reader(self._source, self._move)
+                self._loop.add_reader(self._source.fileno(), self._move)
             else:
-                self._loop.remove_reader(self._source)
+                self._loop.remove_reader(self._source.fileno())
 
     def _write(self, wanted: bool) -> None:
         if wanted != self._writing:
             self._writing = wanted
             if wanted:
-                self._loop.add_writer(self._sink, self._move)
+                self._loop.add_writer(self._sink.fileno(), self._move)
             else:
-                self._loop.remove_writer(self._sink)
+                self._loop.remove_writer(self._sink.fileno())
 
     def _move(self) -> None:
         if self._stopped:
@@ -198,7 +198,7 @@ class Drain:
         self._sock = sock
         self._ended = ended
         self._active = True
-        loop.add_reader(sock, self._readable)
+        loop.add_reader(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
         try:
@@ -218,4 +218,4 @@ class Drain:
         if self._active:
             self._active = False
             with contextlib.suppress(OSError, ValueError):
-                self._loop.remove_reader(self._sock)
+                self._loop.remove_reader(self._sock.fileno())

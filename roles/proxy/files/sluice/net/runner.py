@@ -151,6 +151,7 @@ class Runner:
                 case events.Discard():
                     self._channels[action.transfer].discard(action.leg)
                 case events.Reset():
+                    self._client.flush()  # the word before the deed: the peer reads why
                     if action.transfer in self._channels:
                         self._channels[action.transfer].reset(action.leg)
                 case events.Release():

@@ -42,7 +42,7 @@ class Worker:
         """Accept clients."""
         self._loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            self._loop.add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BATCH):
@@ -56,7 +56,7 @@ class Worker:
                 self._journal.write(
                     "warning", f"cannot accept a client: {error.strerror}", 4, SLUICE_HOP=self._settings.hop
                 )
-                self._loop.remove_reader(listener)
+                self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(_PAUSE, self._resume, listener)
                 return
             try:
@@ -67,7 +67,7 @@ class Worker:
 
     def _resume(self, listener: socket.socket) -> None:
         if listener in self._listeners:
-            self._loop.add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
         prepare(sock)
@@ -114,7 +114,7 @@ class Worker:
     def close_listeners(self) -> None:
         """Take no more clients."""
         for listener in self._listeners:
-            self._loop.remove_reader(listener)
+            self._loop.remove_reader(listener.fileno())
             listener.close()
         self._listeners = []
 
