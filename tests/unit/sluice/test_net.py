@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The net on loopback: ranges, ends with FIN or RST, options (PROTOCOL 1.16, 1.17, 5.2, 6, 13)."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from sluice import events
+from sluice.events import Endpoint, Event, Leg
+from sluice.net import control, data
+from sluice.net.relay import PipePool
+from sluice.ports import PortRange
+
+HOST = ipaddress.ip_address("127.83.0.1")  # nobody else's, so that the ranges are free
+RANGE = PortRange(40100, 40102)
+RST = struct.pack("ii", 1, 0)
+
+
+class Bench:
+    """A channel, and what it told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.gone = False
+        self.loop = asyncio.get_running_loop()
+        self.channel = data.Channel(self.loop, PipePool(), 1, self._tell, lambda _: self._end())
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, events.Incoming):
+            self.channel.take(event.token)
+
+    def _end(self) -> None:
+        self.gone = True
+
+    async def until(self, kind: type[Event]) -> Any:
+        """Wait for an event of this kind; return it."""
+        await self.eventually(lambda: any(isinstance(event, kind) for event in self.events))
+        return next(event for event in self.events if isinstance(event, kind))
+
+    async def eventually(self, holds: Callable[[], bool]) -> None:
+        """Wait until it holds."""
+        for _ in range(500):
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"never: {self.events}")
+
+    async def peer(self, leg: Leg) -> socket.socket:
+        """Connect a leg: somebody dials its listener."""
+        self.channel.listen(events.Listen(1, leg, HOST, RANGE))
+        port = next(e.port for e in self.events if isinstance(e, events.Listening) and e.leg is leg)
+        sock = socket.create_connection((str(HOST), port), timeout=5)
+        await self.eventually(lambda: leg in self.channel._ends)
+        return sock
+
+    async def both(self) -> tuple[socket.socket, socket.socket]:
+        """Return client and server, connected."""
+        return await self.peer(Leg.CLIENT), await self.peer(Leg.SERVER)
+
+
+def play(scene: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main() -> None:
+        bench = Bench()
+        try:
+            await asyncio.wait_for(scene(bench), 20)
+        finally:
+            bench.channel.reset(None)
+
+    asyncio.run(main())
+
+
+async def read(sock: socket.socket) -> bytes:
+    """Read to the end. Raises ConnectionResetError."""
+    return await asyncio.to_thread(lambda: b"".join(iter(lambda: sock.recv(65536), b"")))
+
+
+@pytest.fixture
+def busy() -> Iterator[Callable[[int], None]]:
+    """Occupy ports."""
+    held: list[socket.socket] = []
+
+    def occupy(port: int) -> None:
+        sock = socket.create_server((str(HOST), port))
+        held.append(sock)
+
+    yield occupy
+    for sock in held:
+        sock.close()
+
+
+def test_13_2_the_last_free_port_is_found_and_then_none(busy: Callable[[int], None]) -> None:
+    busy(40100)
+    busy(40102)
+    with data.listen(HOST, RANGE) as sock:
+        assert sock.getsockname() == (str(HOST), 40101)
+        with pytest.raises(OSError, match=r"no free port in 40100-40102"):
+            data.listen(HOST, RANGE)
+
+
+def test_13_2_an_exhausted_source_range_is_told_and_never_left(busy: Callable[[int], None]) -> None:
+    for port in (40100, 40101, 40102):
+        busy(port)
+
+    async def scene(b: Bench) -> None:
+        with socket.create_server((str(HOST), 0)) as target:
+            to = Endpoint(HOST, target.getsockname()[1])
+            b.channel.dial(events.Dial(1, Leg.SERVER, HOST, RANGE, to))
+            failed = await b.until(events.DialFailed)
+            assert (failed.cause, failed.here) == ("no free port in 40100-40102", True)
+
+    play(scene)
+
+
+def test_3_17_a_port_is_busy_while_its_transfer_runs() -> None:
+    async def scene(b: Bench) -> None:
+        peers = [await b.peer(Leg.CLIENT)]
+        port = peers[0].getpeername()[1]
+        with pytest.raises(OSError, match="no free port"):
+            data.listen(HOST, PortRange(port, port))
+        peers[0].close()
+
+    play(scene)
+
+
+def test_6_4_death_is_a_reset_from_the_first_moment() -> None:
+    async def scene(b: Bench) -> None:
+        for sock in await b.both():
+            sock.close()
+        for end in b.channel._ends.values():
+            assert struct.unpack("ii", end.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (1, 0)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("source", list(Leg))
+def test_4_8_and_6_6_every_byte_then_fin(source: Leg) -> None:
+    content = bytes(range(256)) * 20000
+
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        sender, receiver = (client, server) if source is Leg.CLIENT else (server, client)
+        b.channel.relay(source, 60)
+        send = asyncio.create_task(asyncio.to_thread(sender.sendall, content))
+        got = asyncio.create_task(read(receiver))
+        await send
+        sender.shutdown(socket.SHUT_WR)
+        await b.until(events.DataEnd)
+        b.channel.finish()
+        assert await got == content
+        assert b.channel.bytes == len(content)
+        b.channel.release()
+        receiver.close()
+        await b.eventually(lambda: b.gone)
+        sender.close()
+
+    play(scene)
+
+
+def test_4_4_a_downloads_server_sees_the_end_before_its_226() -> None:
+    """vsftpd says 226 only when its own FIN is acknowledged; nothing here waits for the release."""
+
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(Leg.SERVER, 60)
+        server.shutdown(socket.SHUT_WR)
+        await b.until(events.DataEnd)
+        b.channel.finish()
+        assert await read(server) == b""
+        client.close()
+        server.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("source", list(Leg))
+def test_6_1_and_6_3_a_reset_is_never_an_end(source: Leg) -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        sender, receiver = (client, server) if source is Leg.CLIENT else (server, client)
+        b.channel.relay(source, 60)
+        sender.sendall(b"x" * 100000)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+        sender.close()
+        reset = await b.until(events.DataReset)
+        assert reset.leg is source
+        assert not [e for e in b.events if isinstance(e, events.DataEnd)]
+        b.channel.reset(None)
+        with pytest.raises(ConnectionResetError):
+            await read(receiver)
+        receiver.close()
+
+    play(scene)
+
+
+def test_6_3_a_receiver_that_resets_is_noticed_without_a_byte_to_send() -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(Leg.SERVER, 60)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+        client.close()
+        assert (await b.until(events.DataReset)).leg is Leg.CLIENT
+        server.close()
+
+    play(scene)
+
+
+def test_6_6_data_in_the_wrong_direction_is_thrown_away() -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(Leg.SERVER, 60)
+        client.sendall(b"noise")
+        client.shutdown(socket.SHUT_WR)
+        server.sendall(b"content")
+        server.shutdown(socket.SHUT_WR)
+        await b.until(events.DataEnd)
+        b.channel.finish()
+        assert await read(client) == b"content"
+        client.close()
+        server.close()
+
+    play(scene)
+
+
+def test_4_1_the_first_to_send_decides_the_direction() -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(None, 60)
+        client.sendall(b"up")
+        assert (await b.until(events.DataMoved)).source is Leg.CLIENT
+        client.close()
+        server.close()
+
+    play(scene)
+
+
+def test_1_16_1_17_5_2_options_of_control_sockets() -> None:
+    with socket.socket() as sock:
+        control.prepare(sock)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 300
+        assert not sock.getblocking()
