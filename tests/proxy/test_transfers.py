@@ -13,7 +13,7 @@ import pytest
 
 from .fake_client import SETUPS
 from .harness import Path, Paths
-from .wire import untouched
+from .wire import closes, untouched
 
 PART = bytes(range(256)) * 400
 
@@ -236,8 +236,7 @@ def test_4_6_a_client_that_never_connected_hears_550_at_once(path: Path) -> None
     assert x.s.next() == b"RETR missing"
     x.s.reply(b"550 missing: No such file.")
     assert x.c.reply().code == 550
-    with pytest.raises(ConnectionRefusedError):
-        agreed.open()
+    closes(*agreed.address, x.c.local[0])
     x.in_step()
 
 

@@ -73,6 +73,11 @@ def refused(address: str, port: int, source: str | None = None) -> bool:
     return False
 
 
+def closes(address: str, port: int, source: str | None = None) -> None:
+    """Nobody listens there any more, at once or soon."""
+    eventually(f"{address}:{port} is closed", lambda: refused(address, port, source))
+
+
 def untouched(listener: socket.socket) -> bool:
     """Whether nobody has connected to this listener. Ask after something that would have come later."""
     return not select.select([listener], [], [], 0)[0]
