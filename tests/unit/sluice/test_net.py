@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,7 +18,8 @@ from sluice.net import control, data
 from sluice.net.relay import PipePool
 from sluice.ports import PortRange
 
-HOST = ipaddress.ip_address("127.83.0.1")  # nobody else's, so that the ranges are free
+# nobody else's, and of this run only, so that the ranges are free
+HOST = ipaddress.ip_address(f"127.83.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}")
 RANGE = PortRange(40100, 40102)
 RST = struct.pack("ii", 1, 0)
 
@@ -195,6 +197,22 @@ def test_6_1_and_6_3_a_reset_is_never_an_end(source: Leg) -> None:
         with pytest.raises(ConnectionResetError):
             await read(receiver)
         receiver.close()
+
+    play(scene)
+
+
+def test_6_3_a_reset_whose_error_was_read_before_is_no_end_either() -> None:
+    """The kernel tells a reset once; a read after that looks like a clean end."""
+
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+        server.close()
+        end = b.channel._ends[Leg.SERVER]
+        await b.eventually(lambda: end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0)
+        b.channel.relay(Leg.SERVER, 60)
+        assert (await b.until(events.DataReset)).leg is Leg.SERVER
+        client.close()
 
     play(scene)
 
