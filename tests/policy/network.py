@@ -14,10 +14,12 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -151,6 +153,7 @@ class Network:
             self._link()
             for at in range(len(self.nodes)):
                 self._configure(at)
+            self._wait_for_links()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -172,12 +175,38 @@ class Network:
             namespace.forget_connections()
 
     def _link(self) -> None:
-        for at, (left, right) in enumerate(zip(self.nodes, self.nodes[1:], strict=False)):
+        for at, (left, right) in enumerate(pairwise(self.nodes)):
             self.namespaces[left.name].run(
                 "ip", "link", "add", "right", "address", _mac(at, 1), "type", "veth",
                 "peer", "name", "left", "address", _mac(at, 2),
                 "netns", self.namespaces[right.name].path,
             )  # fmt: skip
+
+    def _wait_for_links(self) -> None:
+        """Until a datagram comes over each link both ways: for a moment a new link drops everything."""
+        for left, right in pairwise(self.nodes):
+            with ExitStack() as stack:
+                ends = [
+                    stack.enter_context(self._at(left.name, "right", "fe80::1")),
+                    stack.enter_context(self._at(right.name, "left", "fe80::2")),
+                ]
+                until = time.monotonic() + 5
+                for sender, receiver in (ends, ends[::-1]):
+                    while True:
+                        sender.sendto(b"up", (receiver.getsockname()[0].partition("%")[0], 9))
+                        with suppress(TimeoutError):
+                            receiver.recv(2)
+                            break
+                        if time.monotonic() > until:
+                            raise TimeoutError(f"The link between {left.name} and {right.name} stays down.")
+
+    def _at(self, place: str, device: str, address: str) -> socket.socket:
+        with self.namespaces[place].inside():
+            one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            one.settimeout(0.02)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            one.bind((address, 9, 0, socket.if_nametoindex(device)))
+        return one
 
     def _configure(self, at: int) -> None:
         node = self.nodes[at]

@@ -308,7 +308,8 @@ class Around:
         found = [self.probe(draft) for draft in _once(drafts)]
         found += self._some(list(self.through()), 2 * share)
         found += self._some(list(self.loopback()), 2 * share)
-        return self._tried_together(found)
+        found = self._distinct(found)
+        return [found[index] for one in rounds(found)[:ROUNDS] for index in one]
 
     def at_edges(self) -> list[Probe]:
         """All that stand beside a flow, and FTP past this host: to see rules that are wrong by a step."""
@@ -320,13 +321,13 @@ class Around:
             port for port in edges(self.reference.control_ports) if port in self.reference.control_ports
         ]
         found += self.through(pairs=100, ports=[CONTROL, *control, 80])
-        return self._tried_together(found)
+        return self._distinct(found)
 
-    def _tried_together(self, found: Sequence[Probe]) -> list[Probe]:
-        found = [one for one in found if _distinct(one)]
+    def _distinct(self, found: Sequence[Probe]) -> list[Probe]:
+        """In any order, so that nothing is always last; without those that could not be told apart."""
+        found = [one for one in found if _has_two_ends(one)]
         self.random.shuffle(found)
-        found = list(_one_way(found))
-        return [found[index] for one in rounds(found)[:ROUNDS] for index in one]
+        return list(_one_way(found))
 
     def _some(self, all_of_them: Sequence[T], most: int) -> list[T]:
         if len(all_of_them) <= most:
@@ -343,7 +344,7 @@ def _one_way(probes: Sequence[Probe]) -> Iterator[Probe]:
             yield one
 
 
-def _distinct(probe: Probe) -> bool:
+def _has_two_ends(probe: Probe) -> bool:
     return (probe.opener.place, probe.opener.address, probe.opener.port) != (
         probe.acceptor.place,
         probe.acceptor.address,

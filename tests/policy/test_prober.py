@@ -41,9 +41,8 @@ def test_without_rules_everything_passes(network: Network) -> None:
         for port in (21, 1023, 65535)
         for protocol in ("tcp", "udp")
     ]
-    refused = [
-        str(one) for one, seen in zip(probes, Prober(network).run(probes), strict=True) if not seen.passed
-    ]
+    seen = zip(probes, Prober(network).run(probes), strict=True)
+    refused = [f"{one}: {result.how}" for one, result in seen if not result.passed]
     assert refused == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from .conftest import SEED, WHOLE
+from .conftest import WHOLE, drawn
 from .paths import FAMILIES, HopSpec, PathSpec
 from .trial import trial
 
@@ -62,7 +62,7 @@ def paths(draw: st.DrawFn) -> PathSpec:
     )
 
 
-@seed(int(SEED) if SEED.isdigit() else hash(SEED))
+@seed(drawn("random paths").randrange(2**32))
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
