@@ -63,6 +63,8 @@ class Runner:
         self._busy = True
         try:
             self._perform(self._session.start())
+        except Exception:
+            self._crash()
         finally:
             self._busy = False
         self._work()
