@@ -76,7 +76,24 @@ class Walker:
     """Listeners of PORT and EPRT that are sent and not answered yet."""
 
     def batch(self) -> list[str]:
-        return [self._command() for _ in range(self.source.choice([1, 1, 2, 3, 6]))]
+        """Commands for one segment.
+
+        A passive port that the client has not connected to yet may be drawn again for the next set-up; so
+        a second passive set-up comes only behind a transfer that used the first, as a client would have it.
+        """
+        commands: list[str] = []
+        announced = ""
+        for _ in range(self.source.choice([1, 1, 2, 3, 6])):
+            command = self._command()
+            verb, _, argument = command.partition(" ")
+            if verb in {"PASV", "EPSV"} and announced:
+                continue
+            if verb in SETUPS:
+                announced = verb if verb in {"PASV", "EPSV"} else announced and "replaced"
+            elif verb in {"RETR", "STOR"} and argument.isdigit() and announced != "replaced":
+                announced = ""
+            commands.append(command)
+        return commands
 
     def hear(self, command: str) -> None:
         """Read what the command must be answered, and do what the answer asks for."""
@@ -85,9 +102,7 @@ class Walker:
         if verb in {"PASV", "EPSV"}:
             assert reply.code in {227, 229}, reply
             self._replace()
-            with contextlib.suppress(
-                ConnectionError
-            ):  # what follows in the batch may have replaced it already
+            with contextlib.suppress(OSError):  # what follows in the batch may have replaced it already
                 self.ready = self.c.adopt(dial(*passive_address(reply, self.c.peer[0]), self.c.local[0]))
         elif verb in {"PORT", "EPRT"}:
             assert reply.code == 200, reply
