@@ -229,13 +229,19 @@ class Proxy:
                 **(environment or {}),
             },
         )
+        # Even when this run is killed no proxy outlives it.
+        full["args"] = ["setpriv", "--pdeathsig", "KILL", *full["args"]]
         self.process = subprocess.Popen(
             **full, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        with notify:
-            self._await_ready(notify)
+        try:
+            with notify:
+                self._await_ready(notify)
+        except KeyboardInterrupt:
+            self.stop()
+            raise
         self.baseline = self.descriptors()
 
     @property
