@@ -13,7 +13,6 @@ version_added: 0.1.0
 description:
   - Reads C(/proc) and returns every listening TCP socket with its process and its systemd unit.
   - Sees the network namespace that the module runs in.
-  - Other users' sockets have a process only when it runs as root.
 author:
   - The sluice.ftp developers (@sluice)
 attributes:
@@ -23,17 +22,24 @@ attributes:
   diff_mode:
     description: Has nothing to show.
     support: none
-options: {}
+options:
+  ports:
+    description: The local ports to look at, each V(FIRST-LAST) or one port. Every port unless said.
+    type: list
+    elements: str
+notes:
+  - Needs root, or other users' sockets have no process.
 """
 
 EXAMPLES = r"""
-- name: Who listens here
+- name: Who holds port 21 or a port of the range
   sluice.ftp.listeners_info:
+    ports: [21, 50000-50999]
   register: result
 
-- name: Show who holds port 21
+- name: Show them
   ansible.builtin.debug:
-    msg: "{{ result.listeners | selectattr('port', 'equalto', 21) | list }}"
+    msg: "{{ result.listeners }}"
 """
 
 RETURN = r"""
@@ -60,13 +66,18 @@ listeners:
       type: str
       sample: vsftpd
     unit:
-      description: The systemd unit that the process belongs to, or an empty text.
+      description:
+        - The systemd unit that the process belongs to, or an empty text.
+        - Where systemd itself listens, the socket unit.
       type: str
       sample: vsftpd.service
 """
 
 import ipaddress
+import json
+import os
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +121,25 @@ def read(path: Path) -> str:
         return ""
 
 
+def parse_sockets(listing: str) -> dict[tuple[str, int], str]:
+    """The units that systemd itself listens for, of `systemctl list-sockets --output=json`."""
+    units = {}
+    for entry in json.loads(listing or "[]"):
+        address, _colon, port = entry["listen"].rpartition(":")
+        if port.isdigit():
+            units[address.strip("[]").replace("*", "::"), int(port)] = entry["unit"]
+    return units
+
+
+def parse_ports(ports: list[str]) -> list[range]:
+    """Ports as FIRST-LAST or one port; raises ValueError."""
+    found = []
+    for each in ports:
+        first, _dash, last = each.partition("-")
+        found.append(range(int(first), int(last or first) + 1))
+    return found
+
+
 def holders() -> dict[str, int]:
     """For each socket inode the lowest process number that holds it."""
     found: dict[str, int] = {}
@@ -128,29 +158,52 @@ def holders() -> dict[str, int]:
     return found
 
 
-def listeners() -> list[dict[str, Any]]:
-    """Every listening TCP socket, in the shape that RETURN documents."""
-    pids = holders()
+def systemd_sockets() -> dict[tuple[str, int], str]:
+    """The units that systemd itself listens for; none where it cannot be asked."""
+    command = ["systemctl", "list-sockets", "--output=json", "--no-pager"]
+    try:
+        return parse_sockets(subprocess.run(command, capture_output=True, text=True, check=False).stdout)  # noqa: S603
+    except (OSError, ValueError):
+        return {}
+
+
+def listeners(ports: list[range] | None = None) -> list[dict[str, Any]]:
+    """Every listening TCP socket on these ports, or on any, in the shape that RETURN documents."""
     found = []
-    for table in ("tcp", "tcp6"):
-        for address, port, inode in parse_table(read(PROC / "net" / table)):
-            pid = pids.get(inode, 0)
-            found.append(
-                {
-                    "address": address,
-                    "port": port,
-                    "pid": pid,
-                    "process": read(PROC / str(pid) / "comm").strip() if pid else "",
-                    "unit": parse_unit(read(PROC / str(pid) / "cgroup")) if pid else "",
-                }
-            )
+    wanted = [
+        socket
+        for table in ("tcp", "tcp6")
+        for socket in parse_table(read(PROC / "net" / table))
+        if ports is None or any(socket[1] in each for each in ports)
+    ]
+    pids = holders() if wanted else {}
+    for address, port, inode in wanted:
+        pid = pids.get(inode, 0)
+        unit = parse_unit(read(PROC / str(pid) / "cgroup")) if pid else ""
+        found.append(
+            {
+                "address": address,
+                "port": port,
+                "pid": pid,
+                "process": read(PROC / str(pid) / "comm").strip() if pid else "",
+                "unit": systemd_sockets().get((address, port), unit) if pid == 1 else unit,
+            }
+        )
     return sorted(found, key=lambda entry: (entry["port"], entry["address"]))
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, listeners=listeners())
+    spec = {"ports": {"type": "list", "elements": "str"}}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    if os.geteuid() != 0:
+        module.fail_json(msg="This task runs as an ordinary user, expected root (become: true).")
+    ports = module.params["ports"]
+    try:
+        wanted = None if ports is None else parse_ports(ports)
+    except ValueError:
+        module.fail_json(msg=f"ports: found {ports}, expected ports as FIRST-LAST or one port.")
+    module.exit_json(changed=False, listeners=listeners(wanted))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ show() { systemctl show sluice.service --value --timestamp=us --property="$1"; }
 pid=$(show MainPID)
 [ "$pid" != 0 ] || exit 0
 started=$(show ExecMainStartTimestamp)
-newer=$(find /usr/local/lib/sluice/current /etc/sluice/sluice.toml /etc/systemd/system/sluice.service \
+newer=$(find /usr/local/lib/sluice/current /usr/local/lib/sluice/current/ /etc/sluice/sluice.toml /etc/systemd/system/sluice.service \
              /etc/systemd/system/sluice.service.d -newermt "$started" 2>/dev/null || true)
 if [ -n "$newer" ] || [ "$(stat -c %u "/proc/$pid")" != "$(id -u "$1")" ]; then
     echo outdated

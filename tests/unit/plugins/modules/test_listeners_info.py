@@ -9,6 +9,8 @@ import socket
 from ansible_collections.sluice.ftp.plugins.modules.listeners_info import (
     listeners,
     parse_address,
+    parse_ports,
+    parse_sockets,
     parse_table,
     parse_unit,
 )
@@ -34,6 +36,16 @@ def test_unit_in_both_versions_of_cgroups() -> None:
     hybrid = "2:cpu:/\n1:name=systemd:/system.slice/system-x.slice/x@1.service/sub\n0::/\n"
     assert parse_unit(hybrid) == "x@1.service"
     assert parse_unit("0::/\n") == ""
+
+
+def test_units_that_systemd_listens_for() -> None:
+    listing = '[{"listen":"[::]:22","unit":"ssh.socket"},{"listen":"/run/x","unit":"x.socket"}]'
+    assert parse_sockets(listing) == {("::", 22): "ssh.socket"}
+    assert parse_sockets("") == {}
+
+
+def test_ports_of_interest() -> None:
+    assert parse_ports(["21", "50000-50999"]) == [range(21, 22), range(50000, 51000)]
 
 
 def test_a_socket_of_ours_is_named_with_its_process() -> None:
