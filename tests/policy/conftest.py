@@ -13,6 +13,8 @@ from random import Random, SystemRandom
 
 import pytest
 
+from .prober import Prober
+
 SEED = os.environ.get("SLUICE_SEED") or str(SystemRandom().randrange(10**6))
 WHOLE = os.environ.get("SLUICE_TEST_ALL", "") not in ("", "0")
 
@@ -20,7 +22,7 @@ WHOLE = os.environ.get("SLUICE_TEST_ALL", "") not in ("", "0")
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The seed, so that a failure can be had again."""
     whole = " SLUICE_TEST_ALL=1" if WHOLE else ""
-    terminalreporter.write_line(f"tests/policy ran with SLUICE_SEED={SEED}{whole}")
+    terminalreporter.write_line(f"tests/policy ran with SLUICE_SEED={SEED}{whole}; {Prober.tried} probes")
 
 
 def drawn(name: str) -> Random:

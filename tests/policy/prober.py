@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from .network import Network, enter
 from .probe import Probe, User
@@ -150,7 +150,9 @@ def _end(family: int, said: str) -> tuple[str, int]:
 
 
 class Prober:
-    """Tries probes over one network."""
+    """Tries probes over one network; `tried` counts those of all probers."""
+
+    tried: ClassVar[int] = 0
 
     def __init__(self, network: Network):
         self.network = network
@@ -174,6 +176,7 @@ class Prober:
                 if not waiting:
                     time.sleep(HALF_OPEN)
                 waiting.append(loop.taken)
+        Prober.tried += len(probes)
         return [seen[index] for index in range(len(probes))]
 
 

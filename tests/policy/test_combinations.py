@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("packets")
 
 MODES = ("active", "passive", "both")
 PROBES = 1500 if WHOLE else 500
-SAMPLE = 8
+SAMPLE = 7
 
 
 @dataclass(frozen=True)

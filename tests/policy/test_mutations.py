@@ -24,7 +24,7 @@ from .trial import Trial, trial
 
 pytestmark = pytest.mark.usefixtures("packets")
 
-SAMPLE = 5
+SAMPLE = 4
 OF_EACH_KIND = 4
 
 # (chain, what the rule's text contains, why nothing can notice that it is gone)
