@@ -115,7 +115,7 @@ def port_range(place: str, value: object, *, also: int | None = None) -> PortRan
 def address(place: str, value: object) -> Address:
     """An IPv4 or IPv6 address."""
     what = "an IPv4 or IPv6 address"
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "%" in value:  # a zone is one host's own word for an interface
         wrong(place, shown(value), what)
     try:
         return ip_address(str(value))
@@ -126,7 +126,7 @@ def address(place: str, value: object) -> Address:
 def network(place: str, value: object) -> Network:
     """An IPv4 or IPv6 network; an address alone is a network of one."""
     what = "a network as ADDRESS/LENGTH"
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "%" in value:
         wrong(place, shown(value), what)
     try:
         return ip_network(str(value))

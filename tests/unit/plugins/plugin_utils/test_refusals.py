@@ -186,6 +186,11 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     ),
     (
         "hops.0.hosts.f1.client_side",
+        "2001:db8:1::1%eth0",
+        "sluice_topology.hops[0].hosts.f1.client_side: found '2001:db8:1::1%eth0', expected an IPv4 or IPv6 address",
+    ),
+    (
+        "hops.0.hosts.f1.client_side",
         ["10.1.0.1", "10.1.0.2"],
         "sluice_topology.hops[0].hosts.f1.client_side: found two IPv4 addresses, expected at most one address of a family on a side",
     ),
