@@ -41,6 +41,10 @@ options:
     description: As C(sluice_ports); a range that is not said keeps its default.
     type: dict
     default: {}
+  log_refused:
+    description: Whether the kernel's log names what is refused, at a low rate.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -106,12 +110,19 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import (
 
 
 def nft_rules(
-    topology: object, host: object, uid: object, mode: object = "both", ports: object = None
+    topology: object,
+    host: object,
+    uid: object,
+    mode: object = "both",
+    ports: object = None,
+    *,
+    log_refused: bool = True,
 ) -> Ruleset:
     """Return the table of `host`; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports)
-        return ruleset(path, host_on_path(path, host), user_id("uid", uid))
+        number = user_id("uid", uid)
+        return ruleset(path, host_on_path(path, host), number, log_refused=log_refused)
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

@@ -4,7 +4,7 @@
 
 A rule is a line of nft. Facts of the project's paper on its policy that are obeyed here: F1 positive skuid
 only on a SYN; F3 the local end is proved on the way out; F5, F6 no drop depends on conntrack; F11 a related
-connection is nobody's flow; F13 peers stand in sets; F21 ranges are merged.
+connection is nobody's flow; F13 peers stand in sets; F21 ranges are merged; F22 what is refused is seen.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FAMILY = "inet"
 NAME = "sluice"
 SYN = "ct state new tcp flags syn / fin,syn,rst,ack"
 ESTABLISHED = "ct state established counter accept"
+DROP = "counter drop comment "
+LOW_RATE = "limit rate 6/minute burst 5 packets"  # of each rule: a log is no place for a flood
 VERSIONS = ((4, "ip"), (6, "ip6"))
 
 
@@ -58,8 +60,11 @@ class Ruleset(TypedDict):
     chains: list[Chain]
 
 
-def ruleset(path: Path, host: Host, uid: int | str) -> Ruleset:
-    """The table of `host`. `uid` is the proxy user's number (F18: never its name)."""
+def ruleset(path: Path, host: Host, uid: int | str, *, log_refused: bool = True) -> Ruleset:
+    """The table of `host`. `uid` is the proxy user's number (F18: never its name).
+
+    `log_refused`: the kernel's log names the hop and the reason of what is dropped, at a low rate (F22).
+    """
     flows = derive(path, host)
     position = path.positions[host.name]
     down = [flow for flow in flows if flow.leg == path.leg(position)]
@@ -98,7 +103,20 @@ def ruleset(path: Path, host: Host, uid: int | str) -> Ruleset:
         _chain("output", list(_output_rules(sets, down, up, uid)), hook="output"),
         _chain("forward", list(_forward_rules(sets, path.servers.control_ports)), hook="forward"),
     ]
+    if log_refused:
+        for chain in chains:
+            chain["rules"] = list(_logged(chain["rules"], path.name(position)))
     return {"family": FAMILY, "name": NAME, "sets": sets, "chains": chains}
+
+
+def _logged(rules: Iterable[str], hop: str) -> Iterator[str]:
+    """The rules, each that drops with one before it that logs what it matches."""
+    for rule in rules:
+        match, drop, reason = rule.partition(DROP)
+        if drop:
+            why = reason.strip('"')
+            yield f'{match}{LOW_RATE} log prefix "sluice {hop}: {why}: "'
+        yield rule
 
 
 def _inbound(name: str, flows: Sequence[Flow]) -> Chain:
@@ -253,7 +271,7 @@ def _braced(ranges: Sequence[PortRange]) -> str:
 
 
 def _drop(why: str) -> str:
-    return f"counter drop {_quoted(why)}"
+    return f'{DROP}"{why}"'
 
 
 def _quoted(text: str) -> str:

@@ -35,6 +35,7 @@ REDUNDANT: Final[tuple[tuple[str, str, str], ...]] = (
         "answers to what the proxy opened: `guard` accepts what arrives and is for no proxy port anyway; "
         "a scope whose input drops by default needs the line",
     ),
+    (".*", r" log prefix ", "writes to the kernel's log and decides nothing (F22)"),
 )
 
 

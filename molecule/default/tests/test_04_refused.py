@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -100,6 +101,17 @@ def test_only_the_proxy_user_serves_on_a_proxy_port(host: str, address: str, por
 def test_only_listed_clients_reach_the_proxy(listed: str, unlisted: str, address: str) -> None:
     assert reaches("c1", address, 21, source=listed)
     assert not reaches("c1", address, 21, source=unlisted)
+
+
+def test_what_is_refused_is_seen_in_the_log() -> None:
+    """POLICY F22. The machine's log, for a network namespace has none; at a low rate, so more than one try."""
+    for port in range(40001, 40016):
+        assert not reaches("c1", F4, 21, source=UNLISTED_C4, source_port=port)
+        log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+        lines = [line for line in log.splitlines() if "sluice F: not a flow: to a proxy port: " in line]
+        if any(f"SRC={UNLISTED_C4} DST={F4} " in line and f"SPT={port} DPT=21 " in line for line in lines):
+            return
+    raise AssertionError("no refusal stands in the machine's log")
 
 
 def test_only_listed_servers_reach_the_data_ports() -> None:

@@ -24,7 +24,7 @@ HOOK = "type filter hook {} priority filter + 10; policy accept;"
 
 def rules(host: str, topology: Any = None, mode: Any = "both", ports: Any = None) -> Ruleset:
     path = read_path(topology or twenty_lines(), mode, ports)
-    return ruleset(path, path.host(host), 990)
+    return ruleset(path, path.host(host), 990, log_refused=False)
 
 
 def chain(table: Ruleset, name: str) -> list[str]:
@@ -226,3 +226,20 @@ def test_nft_takes_every_path(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert done.returncode == 0, done.stderr
 
     check()
+
+
+def test_what_is_refused_is_logged_at_a_low_rate() -> None:
+    """F22: before each drop the same match logs hop and reason; without it the rules are the same."""
+    path = read_path(twenty_lines(), "both", None)
+    quiet = rules("f1")
+    for plain, logged in zip(quiet["chains"], ruleset(path, path.host("f1"), 990)["chains"], strict=True):
+        assert [rule for rule in logged["rules"] if " log " not in f" {rule}"] == plain["rules"]
+        for before, rule in zip(logged["rules"], [*logged["rules"][1:], ""], strict=True):
+            if " log prefix " not in before:
+                continue
+            match, prefix = before.split("limit rate 6/minute burst 5 packets log prefix ")
+            reason = rule.removeprefix(f"{match}counter drop comment ").strip('"')
+            assert prefix == f'"sluice F: {reason}: "'
+            assert len(prefix) - 2 <= 127
+        drops = [rule for rule in plain["rules"] if "counter drop" in rule]
+        assert len([rule for rule in logged["rules"] if " log prefix " in rule]) == len(drops)
