@@ -104,7 +104,7 @@ def test_only_listed_clients_reach_the_proxy(listed: str, unlisted: str, address
 
 
 def test_what_is_refused_is_seen_in_the_log() -> None:
-    """POLICY F22. The machine's log, for a network namespace has none; at a low rate, so more than one try."""
+    """POLICY F22. The machine's log, for a namespace has none; at a low rate, so more than one try."""
     for port in range(40001, 40016):
         assert not reaches("c1", F4, 21, source=UNLISTED_C4, source_port=port)
         log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
