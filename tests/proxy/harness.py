@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as File
 from typing import Any
 
@@ -287,6 +287,18 @@ class Proxy:
         found = self.records(event, since, **fields)
         assert len(found) == 1, found
         return found[0]
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """It does nothing meanwhile; what happens on its sockets it finds all at once."""
+        pids = self.pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once."""

@@ -45,23 +45,29 @@ def family(address: Address) -> socket.AddressFamily:
 class ControlSocket:
     """One control connection.
 
-    received: called with bytes; ended: with whether it was a reset; closed: when the socket is gone.
+    received: called with bytes, at most `piece` at a time; ended: with whether it was a reset; relieved:
+    when it is not `congested` any more; closed: when the socket is gone.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
+        *,
         received: Callable[[bytes], None],
         ended: Callable[[bool], None],
+        relieved: Callable[[], None],
         closed: Callable[[], None],
+        piece: int = _READ,
     ) -> None:
         prepare(sock)
         self._loop = loop
         self._sock = sock
         self._received = received
         self._ended = ended
+        self._relieved = relieved
         self._closed = closed
+        self._piece = piece
         self._out = bytearray()
         self._reading = False
         self._writing = False
@@ -84,6 +90,11 @@ class ControlSocket:
             self._loop.remove_reader(self._sock.fileno())
         self._reading = wanted
 
+    def read_ahead(self) -> None:
+        """Read now, as far as reading goes on, what the loop would hand over in its turn."""
+        while self._reading and self._readable():
+            pass
+
     def send(self, data: bytes) -> None:
         """Queue bytes; `flush` writes them."""
         if not self._closing and not self.gone:
@@ -105,6 +116,7 @@ class ControlSocket:
         self._writable()
 
     def _writable(self) -> None:
+        congested = self.congested
         try:
             sent = self._sock.send(self._out)
             del self._out[:sent]
@@ -120,24 +132,27 @@ class ControlSocket:
             self._stop_writing()
             if self._closing:
                 self._half_close()
+        if congested and not self.congested:
+            self._relieved()
 
     def _stop_writing(self) -> None:
         if self._writing:
             self._loop.remove_writer(self._sock.fileno())
             self._writing = False
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read a piece; return whether there may be more."""
         try:
-            data = self._sock.recv(_READ)
+            data = self._sock.recv(self._piece)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._broken()
-            return
+            return False
         if data:
             if not self._closing:
                 self._received(data)
-            return
+            return True
         self._at_end = True
         self.read(False)
         if self._closing:
@@ -145,6 +160,7 @@ class ControlSocket:
                 self._dispose()
         else:
             self._ended(False)
+        return False
 
     def _broken(self) -> None:
         told = self._closing or self.gone

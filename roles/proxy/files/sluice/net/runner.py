@@ -19,6 +19,8 @@ from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.session import Session
 
+_PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
+
 
 class Runner:
     """One client's session and its sockets. `finished` is called when the last socket is closed."""
@@ -44,9 +46,11 @@ class Runner:
         self._client = ControlSocket(
             self._loop,
             sock,
-            lambda data: self.feed(events.Received(Leg.CLIENT, data)),
-            lambda reset: self.feed(events.Ended(Leg.CLIENT, reset)),
-            self._check_finished,
+            received=lambda data: self.feed(events.Received(Leg.CLIENT, data)),
+            ended=lambda reset: self.feed(events.Ended(Leg.CLIENT, reset)),
+            relieved=self._work,
+            closed=self._check_finished,
+            piece=_PIECE,
         )
         self._server: ControlSocket | None = None
         self._connector: Connector | None = None
@@ -71,6 +75,10 @@ class Runner:
 
     def feed(self, event: Event) -> None:
         """Give the session an event, and do what it says; also from within its own actions."""
+        if isinstance(event, events.DataEnd):
+            # A busy loop may hand over the data's end before the loss of control or the ABOR that came
+            # first; then it is not the end of a whole file (5.5, 6.2).
+            self._client.read_ahead()
         self._queue.append(event)
         self._work()
 
@@ -85,6 +93,21 @@ class Runner:
             return
         self._busy = True
         try:
+            self._handle_queue()
+            # Neither leg is read while one cannot be written: not the other one (1.9), and not the client
+            # that does not read its own answers.
+            full = self._client.congested
+            self._client.read(
+                self._session.accepts_input and not full and not (self._server and self._server.congested)
+            )
+            if self._server:
+                self._server.read(not full)
+        finally:
+            self._busy = False
+
+    def _handle_queue(self) -> None:
+        """Handle what happened, and write; writing may find an end, which has happened then, too."""
+        while True:
             while self._queue:
                 event = self._queue.popleft()
                 try:
@@ -94,13 +117,8 @@ class Runner:
             self._client.flush()
             if self._server:
                 self._server.flush()
-            # one leg is not read while the other cannot be written (1.9)
-            congested = self._server is not None and self._server.congested
-            self._client.read(self._session.accepts_input and not congested)
-            if self._server:
-                self._server.read(not self._client.congested)
-        finally:
-            self._busy = False
+            if not self._queue:
+                return
 
     def _crash(self) -> None:
         text = traceback.format_exc()
@@ -202,9 +220,10 @@ class Runner:
         self._server = ControlSocket(
             self._loop,
             sock,
-            lambda data: self.feed(events.Received(Leg.SERVER, data)),
-            lambda reset: self.feed(events.Ended(Leg.SERVER, reset)),
-            self._check_finished,
+            received=lambda data: self.feed(events.Received(Leg.SERVER, data)),
+            ended=lambda reset: self.feed(events.Ended(Leg.SERVER, reset)),
+            relieved=self._work,
+            closed=self._check_finished,
         )
         self.feed(events.Connected(ipaddress.ip_address(sock.getsockname()[0])))
 
@@ -246,7 +265,7 @@ class Runner:
             if self._deadlines.get(timer, now + 1) <= now:
                 del self._deadlines[timer]
                 self.feed(events.Expired(timer))
-        if self._deadlines and self._alarm is None:
+        if self._deadlines:  # what was started meanwhile need not be the next one
             self._set_alarm(min(self._deadlines.values()))
 
     def _check_finished(self) -> None:
