@@ -139,6 +139,14 @@ class Machine(RuleBasedStateMachine):
         if hasattr(self, "p"):
             assert len(self.finals()) <= len(self.sent) + (not self.alive), (self.sent, self.heard)
 
+    @invariant()
+    def nothing_is_waited_for_without_end(self) -> None:
+        """2.11: a timer runs, or data moves, whose silence the net reports."""
+        if hasattr(self, "p") and self.alive:
+            transfer = self.p.session._transfer
+            moving = transfer is not None and transfer.moving
+            assert moving or set(self.p.timers) - {events.Timer.LINE}, (self.sent, self.heard, self.pending)
+
     def teardown(self) -> None:
         """Let everything come to its end: then each command has its one final reply."""
         if not hasattr(self, "p"):

@@ -297,6 +297,70 @@ def test_2_11_timers_run_when_they_should() -> None:
     assert p.said() == b"421 N: server 198.51.100.10:21 did not reply within 600 s.\r\n"
 
 
+def test_2_11_each_line_has_its_own_time_to_end() -> None:
+    p = fixed()
+    p.client(b"NO")
+    p.timers.clear()
+    p.client(b"O")
+    assert Timer.LINE not in p.timers, "a byte now and then buys no time"
+    p.client(b"P\r\nSY")
+    assert Timer.LINE in p.timers
+
+
+def test_2_11_a_line_whose_rest_is_not_read_is_not_late() -> None:
+    p = fixed().begin(b"STOR")
+    p.client(b"TYPE I\r\n" * 64 + b"TY")
+    assert not p.session.accepts_input
+    assert Timer.LINE not in p.timers
+
+
+def test_2_11_a_reply_that_does_not_end_has_a_limit_although_nobody_asked() -> None:
+    p = fixed()
+    p.server(b"200-open\r\n")
+    assert Timer.REPLY in p.timers
+
+
+def test_1_9_what_waits_for_the_end_of_a_reply_is_bounded() -> None:
+    p = fixed()
+    p.server(b"200-open\r\n")
+    assert p.client(b"\n" * 100) == b""
+    assert not p.session.accepts_input
+    assert p.server(b"200 end\r\n").count(b"500 the command line is empty.") == 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"PORT\t10,0,0,5,0,22", b"AUTH\tTLS", b"EPRT\x0b|1|10.0.0.5|22|", b"SPSV\t", b"PASV\xa0", b"XF\xffO"],
+)
+def test_3_14_and_8_1_no_other_blank_hides_a_verb(line: bytes) -> None:
+    p = fixed()
+    assert p.client(line + b"\r\n")[:3] == b"500"
+    assert p.asked() == b""
+
+
+def test_7_2_a_verb_may_hold_a_digit() -> None:
+    p = fixed()
+    p.client(b"XMD5 f\r\n")
+    assert p.asked() == b"XMD5 f\r\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"227 (10,0,0,5,0,22)", b"228 (10,0,0,5,0,22)", b"229 (|||22|)", b"227-x\r\n227 (10,0,0,5,0,22)"],
+)
+@pytest.mark.parametrize("command", [b"", b"SYST\r\n"])
+def test_3_7_a_server_cannot_say_where_the_client_shall_connect(command: bytes, reply: bytes) -> None:
+    p = fixed()
+    p.client(command)
+    said = p.server(reply + b"\r\n")
+    assert (
+        said
+        == b"421 N: server 198.51.100.10:21 does not speak FTP: %s answers nothing that was asked.\r\n"
+        % (reply[:3])
+    )
+    assert p.session.over
+
+
 def test_5_8_quit_without_an_answer_is_221() -> None:
     p = fixed()
     p.client(b"QUIT\r\n")

@@ -155,6 +155,95 @@ def test_4_1_an_unknown_verb_that_gets_1xx_moves_data() -> None:
     assert p.said() == b"226 ok\r\n"
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_4_1_and_13_6_a_dial_that_fails_after_an_unknown_verbs_1xx_is_425(here: bool) -> None:
+    p = Playbook().log_in()
+    p.client(b"PASV\r\n")
+    p.incoming(Leg.CLIENT, CLIENT)
+    p.server(b"229 (|||45000|)\r\n")
+    p.client(b"XFOO\r\n")
+    p.server(b"150 x\r\n")
+    p.said(), p.asked()
+    p.feed(events.DialFailed(p.number, Leg.SERVER, "refused the connection", here))
+    assert p.said() == b"425 N: %srefused the connection.\r\n" % (
+        b"" if here else b"server 198.51.100.10:21 "
+    )
+    assert b"EPRT" not in p.asked(), "no other mode after the verb"
+    assert p.server(b"200 x\r\n226 y\r\n") == b"", "one final reply"
+    p.client(b"SYST\r\n")
+    assert p.server(b"215 U\r\n") == b"215 U\r\n"
+    assert outcome(p) == ("proxy-error" if here else "refused")
+
+
+def test_2_11_a_final_reply_without_its_data_is_not_waited_for_without_end() -> None:
+    p = Playbook().log_in().passive()
+    p.incoming(Leg.CLIENT, CLIENT)
+    p.client(b"RETR f\r\n")
+    p.server(b"226 done\r\n")
+    assert Timer.REPLY in p.timers
+
+
+def test_2_11_an_abor_that_stops_moving_data_is_waited_for_as_any_other_command() -> None:
+    p = begun(b"STOR")
+    p.client(b"ABOR\r\n")
+    assert Timer.REPLY in p.timers
+
+
+def test_6_2_control_lost_before_an_unknown_verbs_1xx_is_no_whole_upload() -> None:
+    p = Playbook().log_in().passive()
+    p.incoming(Leg.CLIENT, CLIENT)
+    p.client(b"XSTO f\r\n")
+    p.feed(events.Ended(Leg.CLIENT, reset=False))
+    p.asked()
+    p.server(b"150 go\r\n")
+    assert p.session.over
+    assert ends(p)[0] == events.Reset(p.number)
+    assert p.asked() == b"", "QUIT would say to the next hop that all is well"
+    assert outcome(p) == "aborted"
+
+
+def test_3_21_an_abor_of_ours_that_the_server_answers_together_with_the_transfer() -> None:
+    p = Playbook().log_in().active()
+    p.client(b"RETR f\r\n")
+    p.feed(events.Dialled(p.number, Leg.CLIENT, 51001))
+    p.server(b"150 x\r\n")
+    p.feed(events.Expired(Timer.SERVER_DATA))
+    p.client(b"SYST\r\n")
+    p.asked(), p.said()
+    assert p.server(b"226 both\r\n") == b""
+    assert Timer.ABORT in p.timers
+    p.feed(events.Expired(Timer.ABORT))
+    assert p.asked() == b"SYST\r\n"
+
+
+def test_1_9_no_more_than_a_few_commands_overtake_at_once() -> None:
+    p = begun(b"RETR")
+    p.client(b"NOOP\r\n" * 100)
+    first = p.asked().count(b"NOOP")
+    assert first < 20
+    assert p.server(b"200 ok\r\n" * first) == b"200 ok\r\n" * first
+    assert p.asked().count(b"NOOP") == first
+
+
+def test_1_9_what_comes_behind_a_held_226_is_bounded() -> None:
+    p = begun(b"RETR")
+    assert p.server(b"226 done\r\n" + b"200 what\r\n" * 50_000) == b""
+    assert not p.session.over
+    assert p.server(b"200 what\r\n" * 100_000)[:3] == b"421"
+    assert p.session.over
+    assert ends(p)[0] == events.Reset(p.number)
+
+
+def test_5_1_stat_of_a_path_waits() -> None:
+    """Its 550 could not be told from the transfer's own."""
+    p = begun(b"RETR")
+    p.client(b"STAT nosuch\r\n")
+    assert p.asked() == b""
+    p.feed(events.DataEnd(p.number))
+    p.server(b"226 done\r\n")
+    assert p.asked() == b"STAT nosuch\r\n"
+
+
 def test_3_21_an_active_client_that_does_not_answer_is_425_and_the_server_hears_nothing() -> None:
     p = Playbook().log_in().active()
     p.client(b"RETR f\r\n")

@@ -36,6 +36,9 @@ class Owed:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def __contains__(self, entry: Entry) -> bool:
         return entry in self._entries
 

@@ -27,6 +27,8 @@ from sluice.upstream import Dead, Phase, Upstream
 
 _QUEUE = 64  # command lines that may wait; more stay in the kernel
 _COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
+_PASSIVE = (227, 228, 229)  # name an address; the proxy asks for it, no client's command does
+_ASIDE = 8  # commands that may overtake a transfer before the first of them is answered
 _LINE = 30.0  # s for the rest of a command line (2.11)
 _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, or never is (5.4)
 
@@ -56,7 +58,7 @@ class Session:
         self._transfer: Transfer | None = None
         self._transfers = 0
         self._final: tuple[int, bytes] | None = None  # held until the data is delivered (4.3)
-        self._held: list[bytes] = []  # what came behind it
+        self._held = bytearray()  # what came behind it
         self._farewell: bytes | None = None  # the server left while a final reply was held
         self._user = b""
         self._logged_in = False
@@ -221,7 +223,8 @@ class Session:
     def _busy(self) -> bool:
         connecting = self._upstream.phase not in (Phase.NONE, Phase.READY)
         talking = self._transfer is not None and self._transfer.server.talking
-        return self._current is not None or bool(self._owed) or connecting or talking
+        served = self._current is not None or bool(self._owed) or self._relayed_part
+        return served or connecting or talking
 
     def _overtake(self) -> None:
         """Serve what may be served while a transfer runs: ABOR from anywhere, STAT and NOOP in turn (5.1)."""
@@ -233,10 +236,10 @@ class Session:
                 self._waiting.remove(command)
                 self._abort(command)
                 return
-        while self._waiting and transfer.preliminary:
+        while self._waiting and transfer.preliminary and len(self._owed) <= _ASIDE:
             command = self._waiting[0]
-            if isinstance(command, LineFault) or not command.verb.side:
-                return
+            if isinstance(command, LineFault) or not command.verb.side or command.argument:
+                return  # STAT with a path is a listing: a 5xx to it would be taken for the transfer's
             self._waiting.popleft()
             self._forward(command, aside=True)
 
@@ -247,6 +250,8 @@ class Session:
         verb = command.verb
         if not verb.name:
             self._send(reply("500 the command line is empty."))
+        elif not verb.name.isalnum():  # to a server another blank or a control may end the verb
+            self._send(reply("500 a verb is made of letters and digits."))
         elif verb.kind is Kind.REFUSE:
             self._send(reply(verb.local.format(verb=verb.name.decode())))
         elif verb.kind is Kind.QUIT and self._upstream.phase is Phase.NONE:
@@ -412,6 +417,9 @@ class Session:
         if line.first:
             self._receiver = self._owed.whose(line.code, self._current)
             entry = self._receiver
+            if line.code in _PASSIVE and (entry is None or entry.own is None):
+                self._not_ftp(f"{line.code} answers nothing that was asked")
+                return
             passes = (
                 self._upstream.phase is Phase.READY
                 and line.code != 421
@@ -449,6 +457,9 @@ class Session:
             if entry is self._current and self._transfer:
                 if entry.verb.kind is Kind.FORWARD:  # 4.1: a verb that nobody knew moves data
                     entry.verb = replace(entry.verb, kind=Kind.TRANSFER)
+                    if self._client_gone and not self._quit_waits():  # 6.2
+                        self._end("", "aborted")
+                        return
                     self._transfer.start(None)
                     self._transfer.sent()
                 self._transfer.answered(code)
@@ -491,7 +502,9 @@ class Session:
         if not raw:
             return
         if self._final:
-            self._held.append(raw)
+            self._held += raw
+            if len(self._held) > _COLLECT:
+                self._not_ftp("too much follows the end of a transfer")
         else:
             self._send(raw)
 
@@ -594,9 +607,9 @@ class Session:
         self._transfer = self._current = self._final = None
         if raw:
             self._send(raw)
-        for held in self._held:
-            self._send(held)
-        self._held.clear()
+        if self._held:
+            self._send(bytes(self._held))
+            self._held.clear()
         if command:
             transfer.close(outcome, show(command.verb.name), show(command.argument))
         if self._farewell is not None:
@@ -616,8 +629,7 @@ class Session:
             current.own = _swallow
             if silent:  # the server has no data connection whose end could tell it
                 self.ask(b"ABOR", _swallow)
-            else:
-                self._start(Timer.ABORT, _ABOR_ANSWER)
+            self._start(Timer.ABORT, _ABOR_ANSWER)
 
     # --- time, and the end -----------------------------------------------------------------------
 
@@ -686,12 +698,12 @@ class Session:
         if self.over:
             return self._flush()
         times = self.settings.timeouts
-        if self._commands.partial and Timer.LINE not in self._timers:
-            self._start(Timer.LINE, _LINE)
-        elif not self._commands.partial:
+        if not (self._commands.partial and self.accepts_input):  # its rest may wait until we read it
             self._cancel(Timer.LINE)
+        elif self._heard or Timer.LINE not in self._timers:  # each line has its own time
+            self._start(Timer.LINE, _LINE)
         moving = self._transfer is not None and self._transfer.moving
-        if self._owed and not moving:
+        if (self._owed or self._final or self._relayed_part) and not moving:
             replied = isinstance(event, events.Received) and event.leg is Leg.SERVER
             if replied or Timer.REPLY not in self._timers:
                 self._start(Timer.REPLY, times.reply)

@@ -56,7 +56,7 @@ class Transfer:
     @property
     def moving(self) -> bool:
         """Whether data moves: then no timer but that of the data itself runs."""
-        return self._relaying and self.moved and not self.delivered and not self.failure
+        return self._relaying and self.moved and not (self.delivered or self.failure or self.aborted)
 
     @property
     def preliminary(self) -> bool:
@@ -113,6 +113,10 @@ class Transfer:
                 self._control.do(events.Cancel(Timer.CLIENT_DATA))
                 self._client_port = port
                 self.client = State.CONNECTED
+            case events.DialFailed(leg=Leg.SERVER, cause=cause, here=here) if self.verb_sent:
+                # of a verb that nobody knew to move data; after the verb no other mode is tried (13.6)
+                named = cause if here else f"{self._control.server_name} {cause}"
+                self._fail(Failure("proxy-error" if here else "refused", 425, named, own=True))
             case events.DialFailed(leg=Leg.SERVER, cause=cause, here=here):
                 self.server.dial_failed(cause, here)
             case events.DialFailed(cause=cause, here=True):
@@ -224,10 +228,6 @@ class Transfer:
         self._cancel_timers()
         if not failure.own:
             self._control.do(events.Start(Timer.ABORT, _PATIENCE))
-
-    def fail(self, outcome: str, cause: str) -> None:
-        """Something outside the transfer broke it: a control connection, the proxy itself."""
-        self._fail(Failure(outcome, 426, cause, own=True))
 
     def abort(self) -> None:
         """The client sent ABOR (5.5): nothing more goes to it; the server is read on for a while."""

@@ -38,11 +38,6 @@ class ReplyReader:
         self._open: bytes | None = None  # the code of a multi-line reply that is not closed
         self._fault: ReplyFault | None = None
 
-    @property
-    def in_reply(self) -> bool:
-        """Whether a reply has begun and not ended."""
-        return self._open is not None or bool(self._buffer)
-
     def feed(self, data: bytes) -> list[ReplyLine | ReplyFault]:
         """Return the lines that `data` completes; after a fault nothing more."""
         if self._fault:

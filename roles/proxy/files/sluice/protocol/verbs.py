@@ -38,10 +38,10 @@ class Kind(Enum):
 class Verb:
     """One line of the table.
 
-    upload: of a transfer, whether the client sends. side: may run while data moves (5.1).
+    upload: of a transfer, whether the client sends. side: without an argument may run while data moves (5.1).
     mode, extended: of a set-up, what it asks for, and whether it is RFC 2428's form.
-    secret: its argument is never logged. local: the proxy's own answer (REFUSE: always;
-    else while no server is chosen yet, 2.5). refused: arguments (upper case) answered 504.
+    local: the proxy's own answer (REFUSE: always; else while no server is chosen yet, 2.5).
+    refused: arguments (upper case) answered 504.
     """
 
     name: bytes
@@ -50,7 +50,6 @@ class Verb:
     side: bool = False
     mode: Mode | None = None
     extended: bool = False
-    secret: bool = False
     local: str = ""
     refused: frozenset[bytes] = frozenset()
 
@@ -60,8 +59,8 @@ _NOT_CARRIED = "502 {verb} is not available through this proxy."
 
 _TABLE = (
     Verb(b"USER", Kind.USER),
-    Verb(b"PASS", Kind.LOGIN, secret=True),
-    Verb(b"ACCT", Kind.LOGIN, secret=True),
+    Verb(b"PASS", Kind.LOGIN),
+    Verb(b"ACCT", Kind.LOGIN),
     Verb(b"REIN", Kind.REIN),
     Verb(b"QUIT", Kind.QUIT),
     Verb(b"FEAT", Kind.FEAT, local="211 no features"),
@@ -89,7 +88,7 @@ _TABLE = (
     Verb(b"APPE", Kind.TRANSFER, upload=True),
     # 8.1
     *(
-        Verb(name, Kind.REFUSE, secret=True, local=_NO_TLS)
+        Verb(name, Kind.REFUSE, local=_NO_TLS)
         for name in (b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"MIC", b"ENC", b"CONF")
     ),
     # 3.23: these carry addresses that the proxy does not rewrite
