@@ -13,10 +13,16 @@ from typing import Any
 
 import pytest
 from sluice import events
-from sluice.events import Endpoint, Event, Leg
+from sluice.events import Endpoint, Event, Leg, Timer
+from sluice.journal import Journal
 from sluice.net import control, data
 from sluice.net.relay import PipePool
+from sluice.net.resolve import Resolver
+from sluice.net.runner import Runner
 from sluice.ports import PortRange
+from sluice.session import Session
+
+from tests.unit.sluice.playbook import settings
 
 # nobody else's, and of this run only, so that the ranges are free
 HOST = ipaddress.ip_address(f"127.83.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}")
@@ -256,6 +262,107 @@ def test_4_1_the_first_to_send_decides_the_direction() -> None:
         server.close()
 
     play(scene)
+
+
+def test_4_1_a_client_that_only_ends_is_no_upload() -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(None, 60)
+        client.shutdown(socket.SHUT_WR)
+        assert await read(server) == b"", "it may wait for just that (4.13)"
+        assert not [e for e in b.events if isinstance(e, events.DataEnd)]
+        server.sendall(b"down")
+        assert (await b.until(events.DataMoved)).source is Leg.SERVER
+        server.shutdown(socket.SHUT_WR)
+        await b.until(events.DataEnd)
+        b.channel.finish()
+        assert await read(client) == b"down"
+        client.close()
+        server.close()
+
+    play(scene)
+
+
+def test_4_13_an_upload_of_nothing_by_an_unknown_verb_ends() -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(None, 60)
+        client.shutdown(socket.SHUT_WR)
+        assert await read(server) == b""
+        server.close()
+        await b.until(events.DataEnd)
+        client.close()
+
+    play(scene)
+
+
+def test_6_1_a_reset_before_the_first_byte_is_no_end() -> None:
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+        client.close()
+        end = b.channel._ends[Leg.CLIENT]
+        await b.eventually(lambda: end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0)
+        b.channel.relay(None, 60)
+        assert (await b.until(events.DataReset)).leg is Leg.CLIENT
+        b.channel.reset(None)
+        with pytest.raises(ConnectionResetError):
+            await read(server)
+        server.close()
+
+    play(scene)
+
+
+def test_6_9_a_client_that_resets_after_the_end_is_noticed() -> None:
+    """Its 226 has not come yet; it will be 426."""
+
+    async def scene(b: Bench) -> None:
+        client, server = await b.both()
+        b.channel.relay(Leg.SERVER, 60)
+        server.close()
+        await b.until(events.DataEnd)
+        b.channel.finish()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+        client.close()
+        assert (await b.until(events.DataReset)).leg is Leg.CLIENT
+
+    play(scene)
+
+
+def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
+    """2.11: the one alarm of a session stands for whichever is next."""
+    rung: list[Timer] = []
+
+    async def main() -> None:
+        with socket.create_server((str(HOST), 0)) as listener:
+            client = socket.create_connection(listener.getsockname()[:2])
+            runner = Runner(
+                listener.accept()[0],
+                Session(settings(), "id", Endpoint(HOST, 1), HOST),
+                journal=Journal(to_journal=False),
+                pipes=PipePool(),
+                resolver=Resolver((), 1),
+                finished=lambda _: None,
+            )
+
+            def feed(event: Event) -> None:
+                assert isinstance(event, events.Expired)
+                rung.append(event.timer)
+                if event.timer is Timer.CONNECT:
+                    runner._start_timer(Timer.REPLY, 3600)
+
+            runner.feed = feed  # type: ignore[method-assign]
+            runner._start_timer(Timer.CONNECT, 0.01)
+            runner._start_timer(Timer.LINE, 0.1)
+            for _ in range(500):
+                if Timer.LINE in rung:
+                    break
+                await asyncio.sleep(0.01)
+            runner.abandon()
+            client.close()
+
+    asyncio.run(main())
+    assert rung == [Timer.CONNECT, Timer.LINE]
 
 
 def test_1_16_1_17_5_2_options_of_control_sockets() -> None:

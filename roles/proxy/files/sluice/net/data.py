@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from sluice import events
 from sluice.events import Endpoint, Event, Leg
 from sluice.net.control import family, why
-from sluice.net.relay import Drain, PipePool, Relay
+from sluice.net.relay import Drain, PipePool, Relay, was_reset
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
 
@@ -92,6 +92,7 @@ class Channel:
         self._released = False
         self._finished = False
         self._undecided = False  # whose direction the relay has
+        self._half_closed = False  # the server's end has had its FIN already
 
     @property
     def bytes(self) -> int:
@@ -230,8 +231,26 @@ class Channel:
             self._relay_from(source, idle)
 
     def _first(self, leg: Leg, idle: float) -> None:
+        if leg is Leg.CLIENT and self._silent_end(self._ends[leg]):
+            # It sends nothing: a download, or an upload of nothing, whose end the server waits for. Its
+            # own end decides (6.6).
+            self._loop.remove_reader(self._ends[leg].fileno())
+            self._half_closed = True
+            server = self._ends[Leg.SERVER]
+            with contextlib.suppress(OSError):  # what is broken shows on its reader
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as in finish
+                server.shutdown(socket.SHUT_WR)
+            return
         self._decide()
         self._relay_from(leg, idle)
+
+    @staticmethod
+    def _silent_end(sock: socket.socket) -> bool:
+        """Whether the stream ends well without a byte."""
+        try:
+            return not sock.recv(1, socket.MSG_PEEK) and not was_reset(sock)
+        except OSError:
+            return False
 
     def _decide(self) -> None:
         if self._undecided:
@@ -249,6 +268,7 @@ class Channel:
             began=lambda: self._emit(events.DataMoved(self._number, source)),
             ended=lambda: self._emit(events.DataEnd(self._number)),
             broken=self._broken,
+            half_closed=self._half_closed,
         )
         self._drain(source.other)
         self._watch(idle / 4, 0, self._relay.moved)

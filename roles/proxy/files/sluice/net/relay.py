@@ -16,6 +16,11 @@ _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _TCP_CLOSE = 7  # tcpi_state of a connection that was reset
 
 
+def was_reset(sock: socket.socket) -> bool:
+    """Whether the connection was reset: once somebody has read the error, that looks like a clean end."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+
+
 class Pipe:
     """A pipe and how many bytes it takes."""
 
@@ -71,12 +76,15 @@ class Relay:
         began: Callable[[], None],
         ended: Callable[[], None],
         broken: Callable[[socket.socket], None],
+        half_closed: bool = False,
     ) -> None:
+        """`half_closed`: the source has had its FIN from here; a clean end looks like a reset then."""
         self._loop = loop
         self._pipes = pipes
         self._pipe: Pipe | None = None  # from the first byte on
         self._stopped = False
         self._source = source
+        self._half_closed = half_closed
         self._sink = sink
         self._began = began
         self._ended = ended
@@ -159,8 +167,8 @@ class Relay:
             return None
         if got:
             self._held += got
-        elif self._source.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
-            self._fail(self._source)  # a reset whose error somebody has read already looks like an end
+        elif not self._half_closed and was_reset(self._source):
+            self._fail(self._source)
             return None
         else:
             self._at_end = True
