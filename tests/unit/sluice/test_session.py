@@ -122,12 +122,50 @@ def test_2_3_each_resolved_address_is_checked() -> None:
     p.said()
     p.client(b"USER u@ftp.example.org\r\n")
     assert p.did(events.Resolve) == [events.Resolve("ftp.example.org")]
-    p.feed(events.Resolved((ipaddress.ip_address("192.0.2.1"),)))
+    p.feed(events.Resolved("ftp.example.org", (ipaddress.ip_address("192.0.2.1"),)))
     assert p.said() == b"530 N: server ftp.example.org has no address in the allowed networks.\r\n"
     p.client(b"USER u@ftp.example.org\r\n")
-    p.feed(events.Resolved((ipaddress.ip_address("192.0.2.1"), SERVER.address)))
+    p.feed(events.Resolved("ftp.example.org", (ipaddress.ip_address("192.0.2.1"), SERVER.address)))
     connects = p.did(events.Connect)
     assert [c.to.address for c in connects if isinstance(c, events.Connect)] == [SERVER.address]
+
+
+def test_2_3_a_late_answer_is_not_taken_for_the_next_name() -> None:
+    p = dynamic(resolvers=["192.0.2.53"])
+    p.client(b"USER u@slow.example.org\r\n")
+    p.said(), p.did()
+    p.feed(events.Expired(Timer.CONNECT))
+    assert p.said()[:3] == b"530"
+    assert p.did(events.Close) == [events.Close(Leg.SERVER)], "the lookup is given up"
+    p.client(b"USER u@other.example.org\r\n")
+    p.feed(events.Resolved("slow.example.org", (SERVER.address,)))
+    assert p.did(events.Connect) == []
+    p.feed(events.Resolved("other.example.org", (SERVER.address,)))
+    assert len(p.did(events.Connect)) == 1
+
+
+OWN = ["10.2.0.2", "203.0.113.7", "198.51.100.2", "2001:db8:2::2", "2001:db8:3::2"]
+NOBODY = ["127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "::ffff:c633:640a"]
+
+
+@pytest.mark.parametrize("address", OWN + NOBODY)
+def test_2_3_a_wide_network_does_not_lead_to_the_proxy_itself(address: str) -> None:
+    """Else one session opens the next, until every descriptor is gone."""
+    why = "is this proxy itself" if address in OWN else "is not in the allowed networks"
+    p = dynamic(networks=["0.0.0.0/0", "::/0"], resolvers=["192.0.2.53"])
+    p.said()
+    place = f"[{address}]" if ":" in address else address
+    assert p.client(f"USER u@{place}\r\n".encode()) == f"530 N: server {address} {why}.\r\n".encode()
+    p.client(b"USER u@ftp.example.org\r\n")
+    p.feed(events.Resolved("ftp.example.org", (ipaddress.ip_address(address),)))
+    assert p.said()[:3] == b"530"
+    assert p.did(events.Connect) == []
+
+
+def test_2_3_loopback_may_be_meant() -> None:
+    p = dynamic(networks=["127.0.0.0/8"])
+    p.client(b"USER u@127.0.0.1\r\n")
+    assert len(p.did(events.Connect)) == 1
 
 
 def test_2_5_before_a_server_is_chosen() -> None:

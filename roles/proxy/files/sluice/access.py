@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
-from sluice.config import LegSettings, Network, Servers, Settings, split_host
+from sluice.config import LegSettings, Network, Settings, split_host
 from sluice.events import Endpoint
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address, BadAddressError
@@ -41,13 +42,33 @@ def inside(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
-def destination_refused(servers: Servers, host: Address | str, port: int) -> str:
+def destination_refused(settings: Settings, host: Address | str, port: int) -> str:
     """Why no session may go there, before any DNS query or SYN; "" when it may."""
+    servers = settings.servers
+    assert servers is not None  # noqa: S101 - only a last hop has destinations
     if port not in servers.control_ports:
         return f"port {port} is not one of the allowed control ports"
     if isinstance(host, str):
         return "" if servers.resolvers else f"{host} is a name, and this hop resolves no names"
-    return "" if inside(host, servers.networks) else f"server {host} is not in the allowed networks"
+    return server_refused(settings, host)
+
+
+def server_refused(settings: Settings, address: Address) -> str:
+    """Why no session may go to that address; "" when it may.
+
+    Never to the proxy itself, through whatever network: a session could run in a circle until every
+    descriptor is gone. Loopback must be meant: a network that holds more than loopback does not allow it.
+    """
+    networks = settings.servers.networks if settings.servers else ()
+    sides = (settings.client_side, settings.server_side)
+    if any(address in (own.address, own.public) for side in sides for own in side.addresses):
+        return f"server {address} is this proxy itself"
+    if address.is_loopback:
+        networks = tuple(network for network in networks if network.is_loopback)
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped  # IPv4, past the IPv4 networks
+    if mapped or address.is_unspecified or address.is_multicast or not inside(address, networks):
+        return f"server {address} is not in the allowed networks"
+    return ""
 
 
 def data_port_refused(leg: LegSettings, port: int) -> str:

@@ -85,6 +85,7 @@ class ConnectFailed:
 class Resolved:
     """The addresses of a name; none where `cause` says why."""
 
+    name: str
     addresses: tuple[Address, ...]
     cause: str = ""
 

@@ -301,7 +301,7 @@ class Session:
             else:
                 self._answer(530, "this session has its server; open another one for another server")
             return
-        reason = access.destination_refused(servers, destination.host, destination.port)
+        reason = access.destination_refused(self.settings, destination.host, destination.port)
         if reason:
             self.refused(reason)
             self._answer(530, reason)

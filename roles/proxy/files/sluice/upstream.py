@@ -56,6 +56,7 @@ class Upstream:
         self.peer = control.client_peer
         self.local = control.client_local
         self._port = 0
+        self._host = ""  # the name that is being resolved
         self._targets: deque[Endpoint] = deque()
         self._patience = 0.0
 
@@ -66,18 +67,18 @@ class Upstream:
         self.phase = Phase.RESOLVING
         self.name = f"server {host}"
         self._port = port
+        self._host = host
         self._control.do(events.Start(Timer.CONNECT, self._control.settings.timeouts.connect))
         self._control.do(events.Resolve(host))
         return None
 
     def resolved(self, event: events.Resolved) -> Dead | None:
         """Go on with those of a name's addresses that are allowed."""
-        if self.phase is not Phase.RESOLVING:
+        if self.phase is not Phase.RESOLVING or event.name != self._host:
             return None
         self._control.do(events.Cancel(Timer.CONNECT))
-        servers = self._control.settings.servers
-        networks = servers.networks if servers else ()
-        allowed = tuple(a for a in event.addresses if access.inside(a, networks))
+        settings = self._control.settings
+        allowed = tuple(a for a in event.addresses if not access.server_refused(settings, a))
         if allowed:
             return self.connect(allowed, self._port)
         if not event.addresses:
@@ -130,10 +131,10 @@ class Upstream:
 
     def expired(self) -> Dead | None:
         """The time for a name, or for this address, is over."""
+        self._control.do(events.Close(Leg.SERVER))
         if self.phase is Phase.RESOLVING:
             seconds = self._control.settings.timeouts.connect
             return self._nowhere(f"{self.name} could not be resolved within {seconds:g} s")
-        self._control.do(events.Close(Leg.SERVER))
         return self.failed(f"did not answer within {self._patience:g} s")
 
     def connected(self, local: Address) -> None:

@@ -44,4 +44,4 @@ class Resolver:
                 cause = cause or "the resolvers do not answer"
             else:
                 found += [ipaddress.ip_address(str(record)) for record in answer]
-        return Resolved(tuple(found), cause)
+        return Resolved(name, tuple(found), cause)
