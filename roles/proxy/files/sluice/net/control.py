@@ -226,7 +226,7 @@ class Connector:
         sock: socket.socket | None = None
         try:
             sock = socket.socket(family(to.address), socket.SOCK_STREAM)
-            prepare(sock)
+            sock.setblocking(False)
             sock.bind((str(local), 0))
             sock.connect((str(to.address), to.port))
         except BlockingIOError:

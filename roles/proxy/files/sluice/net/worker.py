@@ -13,7 +13,6 @@ from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
-from sluice.net.control import prepare
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
@@ -70,7 +69,6 @@ class Worker:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
-        prepare(sock)
         peer = Endpoint(ipaddress.ip_address(name[0].partition("%")[0]), name[1])
         if not access.inside(peer.address, self._settings.client_side.peers):
             self._refuse(sock, peer)
