@@ -68,6 +68,14 @@ class Session:
         self._stopping = False
         self._destination: access.Destination | None = None
         self._timers: set[Timer] = set()
+        # of a verb that nobody here takes the server answers alone
+        self._hands: dict[Kind, Callable[[Command], None]] = {
+            Kind.USER: self._serve_user,
+            Kind.SETUP: self._serve_setup,
+            Kind.TRANSFER: self._serve_transfer,
+            Kind.ABOR: self._serve_abor,
+            Kind.QUIT: self._serve_quit,
+        }
 
     # --- the outside -----------------------------------------------------------------------------
 
@@ -247,32 +255,38 @@ class Session:
         if isinstance(command, LineFault):
             self._send(reply(command.value))
             return
+        text = self._own_answer(command)
+        if text:
+            self._send(reply(text))
+        else:
+            self._hands.get(command.verb.kind, self._forward)(command)
+
+    def _own_answer(self, command: Command) -> str:
+        """Return what the proxy itself answers to a command that goes no further, "" to one that may."""
         verb = command.verb
         if not verb.name:
-            self._send(reply("500 the command line is empty."))
-        elif not verb.name.isalnum():  # to a server another blank or a control may end the verb
-            self._send(reply("500 a verb is made of letters and digits."))
-        elif verb.kind is Kind.REFUSE:
-            self._send(reply(verb.local.format(verb=verb.name.decode())))
-        elif verb.kind is Kind.QUIT and self._upstream.phase is Phase.NONE:
+            return "500 the command line is empty."
+        if not verb.name.isalnum():  # to a server another blank or a control may end the verb
+            return "500 a verb is made of letters and digits."
+        local = verb.local.format(verb=verb.name.decode())
+        if verb.kind is Kind.REFUSE:
+            return local
+        if self._upstream.phase is Phase.NONE and verb.kind not in (Kind.USER, Kind.QUIT):
+            return local or f"530 {self.settings.hop}: log in as user@host first."
+        if command.argument.strip(b" ").upper() in verb.refused:
+            return f"504 {show(command.line)} is not available through this proxy."
+        return ""
+
+    def _serve_quit(self, command: Command) -> None:
+        if self._upstream.phase is Phase.NONE:
             self._send(reply("221 Goodbye."))
             self._end("")
-        elif self._upstream.phase is Phase.NONE and verb.kind is not Kind.USER:
-            text = verb.local.format(verb=verb.name.decode())
-            self._send(reply(text or f"530 {self.settings.hop}: log in as user@host first."))
-        elif command.argument.strip(b" ").upper() in verb.refused:
-            self._send(reply(f"504 {show(command.line)} is not available through this proxy."))
-        elif verb.kind is Kind.USER:
-            self._serve_user(command)
-        elif verb.kind is Kind.SETUP:
-            self._serve_setup(command)
-        elif verb.kind is Kind.TRANSFER:
-            self._serve_transfer(command)
-        elif verb.kind is Kind.ABOR:
-            self._drop_setup()  # 5.6
-            self._forward(command)
         else:
             self._forward(command)
+
+    def _serve_abor(self, command: Command) -> None:
+        self._drop_setup()  # 5.6
+        self._forward(command)
 
     def _forward(self, command: Command, aside: bool = False) -> None:
         entry = Entry(command.verb, command)
