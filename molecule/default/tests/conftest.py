@@ -12,7 +12,7 @@ import testinfra
 from support import LAB, USER, ok
 
 WHOLE = bool(os.environ.get("SLUICE_TEST_ALL"))
-# Where the whole is not asked for, the long ones are tried with Debian 12 hosts alone, and of the longest a sample.
+# Where the whole is not asked for, the long ones are tried on Debian 12 alone, of the longest a sample.
 collect_ignore = (
     []
     if WHOLE or LAB.name == "default"
