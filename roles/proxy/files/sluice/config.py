@@ -338,7 +338,7 @@ def _list(convert: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
 
 
 def _port(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= 65535:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise ValueError
     return value
 

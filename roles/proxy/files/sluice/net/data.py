@@ -350,7 +350,7 @@ class Channel:
             if dial:
                 self._loop.remove_writer(dial.fileno())
                 dial.close()
-            for token in [t for t, (owner, _) in self._offered.items() if owner is each]:
+            for token in [t for t, (owner, _sock) in self._offered.items() if owner is each]:
                 self.drop(token)
 
     def release(self) -> None:

@@ -130,7 +130,7 @@ class Relay:
             self._fail(self._source)
             return
         first = not self.moved and not self._held
-        for _ in range(_ROUNDS):
+        for _round in range(_ROUNDS):
             got = self._fill(pipe)
             if got is None:
                 return
@@ -210,7 +210,7 @@ class Drain:
 
     def _readable(self) -> None:
         try:
-            for _ in range(_ROUNDS):
+            for _round in range(_ROUNDS):
                 if not self._sock.recv_into(self._scratch):
                     self.stop()
                     self._ended(False)

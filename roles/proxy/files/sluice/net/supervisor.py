@@ -69,7 +69,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, None)
     hop = {"SLUICE_HOP": settings.hop}
-    loop.set_exception_handler(lambda _, context: journal.write("warning", _internal(context), 3, **hop))
+    loop.set_exception_handler(lambda _loop, context: journal.write("warning", _internal(context), 3, **hop))
     try:
         worker = Worker(settings, journal, listen(settings))
     except ImportError:

@@ -44,7 +44,7 @@ class Worker:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_BATCH):
+        for _one in range(_BATCH):
             try:
                 sock, name = listener.accept()
             except BlockingIOError:

@@ -126,6 +126,6 @@ class Command:
 
 def parse_command(line: bytes) -> Command:
     """Split a line into verb and argument; a verb that the table lacks is forwarded (7.9)."""
-    word, _, argument = line.partition(b" ")
+    word, _blank, argument = line.partition(b" ")
     name = word.upper()
     return Command(VERBS.get(name) or Verb(name), line, argument)
