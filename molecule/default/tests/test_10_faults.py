@@ -105,7 +105,7 @@ def test_mirror_that_is_down_fails_clearly_and_the_next_run_heals() -> None:
     play = playbook()
     ok("f1", "mv /etc/apt/sources.list.lab /etc/apt/sources.list")
     assert play.recap("f1")["failed"] == 1, play.output
-    assert "192.168.250.99" in refused_run(play, "f1")
+    assert "apt could not install nftables" in refused_run(play, "f1")
     assert on("f1", "systemctl is-active sluice").stdout.strip() != "active"
     converge()
     assert fetch()

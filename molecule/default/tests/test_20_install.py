@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ FOR_USERS = {
 
 
 def galaxy(*arguments: str, cwd: Path) -> None:
-    """Run ansible-galaxy collection."""
+    """Run ansible-galaxy collection as a user does: Molecule's paths would make it find the checkout installed."""
     words = ["ansible-galaxy", "collection", *arguments]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_"))}
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, env=clean)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
