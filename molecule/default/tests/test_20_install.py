@@ -19,7 +19,7 @@ FOR_USERS = {
 
 
 def galaxy(*arguments: str, cwd: Path) -> None:
-    """Run ansible-galaxy collection as a user does: Molecule's paths would make it find the checkout installed."""
+    """Run ansible-galaxy collection as a user does: by Molecule's paths the checkout is installed already."""
     words = ["ansible-galaxy", "collection", *arguments]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_"))}
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, env=clean)
