@@ -11,6 +11,12 @@ UNITS = "sluice-policy.service sluice-policy-restore.service sluice.service"
 def _reboot(host: str) -> None:
     lab("reboot", host)
     forget(host)
+    ok(host, "timeout 60 systemctl is-system-running --wait || true", seconds=90)
+
+
+def _await_proxy(host: str) -> None:
+    """It tries again every 2 s until its addresses are there."""
+    ok(host, "timeout 30 sh -c 'until systemctl --quiet is-active sluice; do sleep 0.2; done'")
 
 
 def test_rules_proxy_and_reserved_ports_are_back() -> None:
@@ -20,6 +26,7 @@ def test_rules_proxy_and_reserved_ports_are_back() -> None:
     try:
         _reboot("f1")
         assert listing("f1") == before
+        _await_proxy("f1")
         assert ok("f1", "systemctl is-active sluice-policy sluice").split() == ["active", "active"]
         assert ok("f1", "sysctl --values net.ipv4.ip_local_reserved_ports").strip() == "8080,9148,50000-53999"
         assert fetch(command="PASV")
