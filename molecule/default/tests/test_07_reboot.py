@@ -31,10 +31,10 @@ def test_rules_proxy_and_reserved_ports_are_back() -> None:
         assert ok("f1", "sysctl --values net.ipv4.ip_local_reserved_ports").strip() == "8080,9148,50000-53999"
         assert fetch(command="PASV")
         assert fetch(command="EPRT", family=6)
-        order = ok(
-            "f1", "journalctl --boot --output short-monotonic --no-pager --unit sluice --unit sluice-policy"
-        )
-        assert order.index("Finished sluice-policy.service") < order.index("Started sluice.service")
+        # Asked of systemd: on Debian 13 the journal does not hold what came so early in the boot.
+        when = "systemctl show --value --property=ActiveEnterTimestampMonotonic"
+        rules, proxy = (int(ok("f1", f"{when} {unit}")) for unit in ("sluice-policy", "sluice"))
+        assert 0 < rules < proxy
     finally:
         ok("f1", "rm -f /etc/sysctl.d/60-admin.conf")
         _reboot("f1")
