@@ -127,6 +127,14 @@ _value:
       type: list
       elements: str
       sample: [1024-65535]
+    peer_ports:
+      description:
+        - For each address of the neighbouring hop the ports at its end, where its hosts differ in them.
+        - Else empty.
+        - The ports at that end are then those of all its hosts together.
+      type: list
+      elements: dict
+      sample: [{address: 10.2.0.1/32, ports: [52000-52999]}]
     specified_by:
       description: Who chose the acceptor's port; null for well-known ports.
       type: str

@@ -45,6 +45,33 @@ options:
     description: Whether the kernel's log names what is refused, at a low rate.
     type: bool
     default: true
+  limits:
+    description:
+      - As C(sluice_limits); C(transfers) is how many transfers a host may carry at once.
+      - A range that could not carry so many is refused.
+    type: dict
+    default: {}
+  scope:
+    description:
+      - V(guard) restricts what has to do with the proxy and leaves all else alone.
+      - V(exclusive) drops everything but the flows and what the following options allow.
+    type: str
+    choices: [guard, exclusive]
+    default: guard
+  management:
+    description: As C(sluice_management), who may manage the host in scope V(exclusive).
+    type: dict
+    default: {}
+  exclusive_host:
+    description: As C(sluice_exclusive_host), what the host itself needs in scope V(exclusive).
+    type: list
+    elements: dict
+    default: []
+  exclusive_forward:
+    description: As C(sluice_exclusive_forward), what the host still forwards in scope V(exclusive).
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -107,6 +134,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import (
     Ruleset,
     ruleset,
 )
+from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import GUARD, read_scope
 
 
 def nft_rules(
@@ -117,12 +145,18 @@ def nft_rules(
     ports: object = None,
     *,
     log_refused: bool = True,
+    limits: object = None,
+    scope: object = GUARD,
+    management: object = None,
+    exclusive_host: object = None,
+    exclusive_forward: object = None,
 ) -> Ruleset:
     """Return the table of `host`; a mistake in the description is AnsibleFilterError."""
     try:
-        path = read_path(topology, mode, ports)
+        path = read_path(topology, mode, ports, limits)
         number = user_id("uid", uid)
-        return ruleset(path, host_on_path(path, host), number, log_refused=log_refused)
+        how_much = read_scope(scope, management, exclusive_host, exclusive_forward)
+        return ruleset(path, host_on_path(path, host), number, how_much, log_refused=log_refused)
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

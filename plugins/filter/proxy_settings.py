@@ -38,6 +38,12 @@ options:
     description: As C(sluice_timeouts), in seconds; a timeout that is not said keeps its default.
     type: dict
     default: {}
+  limits:
+    description:
+      - As C(sluice_limits); C(transfers) is how many transfers a host may carry at once.
+      - A range that could not carry so many is refused.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -108,11 +114,17 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import (
 
 
 def proxy_settings(
-    topology: object, host: object, mode: object = "both", ports: object = None, timeouts: object = None
+    topology: object,
+    host: object,
+    mode: object = "both",
+    ports: object = None,
+    timeouts: object = None,
+    *,
+    limits: object = None,
 ) -> dict[str, Any]:
     """Return the settings of `host`; a mistake in the description is AnsibleFilterError."""
     try:
-        path = read_path(topology, mode, ports)
+        path = read_path(topology, mode, ports, limits)
         return settings(path, host_on_path(path, host), read_timeouts(timeouts))
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc

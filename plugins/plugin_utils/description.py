@@ -40,6 +40,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
     listed,
     mapping,
     networks,
+    number,
     port,
     port_range,
     sequence,
@@ -58,11 +59,15 @@ HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 HOST_PORT = re.compile(r"(?:\[([^]]*)\]|([^][:]*))(?::([^:]*))?")
 MOST_CONTROL_PORTS = 8  # more would not fit the comment of their rule
+MOST_TRANSFERS = 64512  # ports 1024 to 65535
 FTP_DATA_PORT = 20  # RFC 959 section 8: the one privileged port that active data may be opened from
 
 
-def read_path(topology: object, mode: object = "both", ports: object = None) -> Path:
-    """The path that the three variables describe (`ports` None: the defaults); raises DescriptionError."""
+def read_path(topology: object, mode: object = "both", ports: object = None, limits: object = None) -> Path:
+    """The path that the variables describe (`ports` None: the defaults, `limits` None: none).
+
+    Raises DescriptionError.
+    """
     defaults = _ports("sluice_ports", {} if ports is None else ports, DEFAULT_PORTS)
     found = mapping(TOPOLOGY, topology, ["clients", "hops", "servers"])
     clients = _clients(found["clients"])
@@ -77,8 +82,10 @@ def read_path(topology: object, mode: object = "both", ports: object = None) -> 
         servers,
         _modes(mode, legs),
         positions,
+        _transfers({} if limits is None else limits),
     )
     _check_families(path)
+    _check_capacity(path)
     return path
 
 
@@ -87,6 +94,33 @@ def host_on_path(path: Path, name: object) -> Host:
     if not isinstance(name, str) or name not in path.positions:
         wrong(f"{TOPOLOGY}.hops", f"no host {shown(name)}", f"one of {listed(list(path.positions))}")
     return path.host(str(name))
+
+
+def _transfers(value: object) -> int | None:
+    place = "sluice_limits"
+    found = mapping(place, value, [], ["transfers"])
+    if "transfers" not in found:
+        return None
+    what = f"how many transfers a host may carry at once, 1 to {MOST_TRANSFERS}"
+    result = number(f"{place}.transfers", found["transfers"], what)
+    if not 1 <= result <= MOST_TRANSFERS:
+        wrong(f"{place}.transfers", str(result), what)
+    return result
+
+
+def _check_capacity(path: Path) -> None:
+    """Each range that a host listens in carries as many transfers as the limit says."""
+    if path.transfers is None:
+        return
+    for hop in path.hops:
+        for host in hop.hosts:
+            for side, ports in path.listening(host).items():
+                if ports.size < path.transfers:
+                    wrong(
+                        "sluice_limits.transfers",
+                        str(path.transfers),
+                        f"at most {ports.size}, for {side}.listen of {host.name} ({ports}) carries no more",
+                    )
 
 
 def _clients(value: object) -> Clients:
@@ -152,13 +186,7 @@ def _hosts(
     place: str, value: object, defaults: Ports, hosts: dict[str, str], addresses: dict[Address, str]
 ) -> tuple[Host, ...]:
     if not isinstance(value, Mapping) or not value:
-        wrong(place, shown(value) if value else "no host", "a mapping of one inventory name to its addresses")
-    if len(value) > 1:
-        wrong(
-            place,
-            f"{len(value)} hosts ({listed([str(k) for k in value])})",
-            "one host in a hop, until several are built",
-        )
+        wrong(place, shown(value) if value else "no host", "a mapping of inventory names to their addresses")
     result = []
     for name, entry in value.items():
         if not isinstance(name, str) or not HOST_NAME.fullmatch(name):
@@ -172,7 +200,16 @@ def _hosts(
         sides = [_side(at, side, found[side], public.get(side), addresses) for side in SIDES]
         ports = _ports(f"{at}.ports", found["ports"], defaults) if "ports" in found else defaults
         result.append(Host(str(name), sides[0], sides[1], ports))
+        _check_alike(at, result[0], result[-1])
     return tuple(result)
+
+
+def _check_alike(at: str, first: Host, host: Host) -> None:
+    """The hosts of a hop share its work, so each side of them has the same families."""
+    for side in SIDES:
+        one, other = ({each.address.version for each in getattr(h, side).addresses} for h in (first, host))
+        if one != other:
+            wrong(f"{at}.{side}", _families(other), f"{_families(one)}, as {first.name} of the same hop has")
 
 
 def _side(at: str, side: str, value: object, public: object, seen: dict[Address, str]) -> Side:

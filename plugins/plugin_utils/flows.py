@@ -13,7 +13,7 @@ The records feed every reader alike: the notation, the rules, and people's own f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 PROXY_USER = "proxy user"
 RESOLVER = "resolver"
 DNS_PORT = PortRange(53, 53)
+CONTROL = (PortRange(CONTROL_PORT, CONTROL_PORT),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,10 @@ class Flow:
 
     `opener` and `acceptor` are names of the path; `direction` is seen from the host. `peer_addresses` are
     what the host sees of its peer, `local_addresses` its own (empty: whichever the route gives). Port ranges
-    are merged and sorted; `opener_ports` 1-65535 means that the opener is free. `specified_by` is who chose
-    the acceptor's port, None where it is a well-known one.
+    are merged and sorted; `opener_ports` 1-65535 means that the opener is free. Where the hosts of the
+    neighbouring hop differ in their ports, `peer_ports` says which each address uses (else it is empty), and
+    the ports at that end are those of all of them. `specified_by` is who chose the acceptor's port, None
+    where it is a well-known one.
     """
 
     leg: str
@@ -62,6 +65,7 @@ class Flow:
     protocol: Literal["tcp", "udp"]
     opener_ports: tuple[PortRange, ...]
     acceptor_ports: tuple[PortRange, ...]
+    peer_ports: tuple[tuple[Network, tuple[PortRange, ...]], ...]
     specified_by: str | None
     peer_is_hop: bool
     user: str
@@ -72,7 +76,26 @@ class Flow:
         data = asdict(self)
         for key in ("peer_addresses", "local_addresses", "opener_ports", "acceptor_ports"):
             data[key] = [str(each) for each in getattr(self, key)]
+        data["peer_ports"] = [
+            {"address": str(address), "ports": [str(each) for each in ports]}
+            for address, ports in self.peer_ports
+        ]
         return data
+
+
+Ports = tuple[PortRange, ...]
+ByAddress = tuple[tuple[Network, Ports], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The ports that an end uses for one purpose: all of them, and by address where its hosts differ."""
+
+    ports: Ports
+    by_address: ByAddress = ()
+
+
+ANY = _Use((ANY_PORT,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +104,22 @@ class _End:
 
     name: str
     networks: tuple[Network, ...]
-    control: tuple[PortRange, ...]  # where it accepts control connections
-    listen: tuple[PortRange, ...]  # the ports it specifies for data
-    source: tuple[PortRange, ...]  # the ports it opens data from
+    control: Ports  # where it accepts control connections
+    listen: _Use  # the ports it specifies for data
+    source: _Use  # the ports it opens data from
 
 
 def derive(path: Path, host: Host) -> tuple[Flow, ...]:
     """The host's flows: its client leg, its server leg, then DNS where its hop has resolvers.
 
-    In a leg control stands first, then active, then passive. The cost is in proportion to these legs.
+    In a leg control stands first, then active, then passive. The cost is in proportion to these legs:
+    nothing else of the path is looked at.
     """
     position = path.positions[host.name]
     name = path.name(position)
-    here = _end(name, host.client_side, host.ports.client_side, real=True)
+    here = _own_end(name, host.client_side, host.ports.client_side)
     flows = list(_leg(path, position, _nearer(path, position), here, local=here, side=host.client_side))
-    here = _end(name, host.server_side, host.ports.server_side, real=True)
+    here = _own_end(name, host.server_side, host.ports.server_side)
     flows += _leg(path, position + 1, here, _further(path, position), local=here, side=host.server_side)
     return (*flows, *_dns(path, position))
 
@@ -103,28 +127,44 @@ def derive(path: Path, host: Host) -> tuple[Flow, ...]:
 def _nearer(path: Path, position: int) -> _End:
     """The neighbour on the client side of `position`."""
     if position == 0:
-        return _End(CLIENTS, path.clients.networks, (), (path.clients.ports,), (ANY_PORT,))
-    return _hop_end(path, position - 1, "server_side")
+        return _End(CLIENTS, path.clients.networks, (), _Use((path.clients.ports,)), ANY)
+    hosts = path.hops[position - 1].hosts
+    return _hop_end(path.name(position - 1), [(host.server_side, host.ports.server_side) for host in hosts])
 
 
 def _further(path: Path, position: int) -> _End:
     """The neighbour on the server side of `position`."""
     if position == path.last:
         control = merged(PortRange(port, port) for port in path.servers.control_ports)
-        return _End(SERVERS, path.servers.networks, control, (path.servers.ports,), (ANY_PORT,))
-    return _hop_end(path, position + 1, "client_side")
+        return _End(SERVERS, path.servers.networks, control, _Use((path.servers.ports,)), ANY)
+    hosts = path.hops[position + 1].hosts
+    return _hop_end(path.name(position + 1), [(host.client_side, host.ports.client_side) for host in hosts])
 
 
-def _hop_end(path: Path, position: int, side: Literal["client_side", "server_side"]) -> _End:
-    host = path.hops[position].hosts[0]  # several hosts in a hop are refused until they are built
-    return _end(path.name(position), getattr(host, side), getattr(host.ports, side), real=False)
+def _own_end(name: str, side: Side, ports: SidePorts) -> _End:
+    """The host itself: its real addresses, its own ranges."""
+    own = tuple(single(each.address) for each in side.addresses)
+    return _End(name, own, CONTROL, _Use((ports.listen,)), _Use((ports.source,)))
 
 
-def _end(name: str, side: Side, ports: SidePorts, *, real: bool) -> _End:
-    seen = tuple(single(each.address if real else each.public) for each in side.addresses)
+def _hop_end(name: str, members: Sequence[tuple[Side, SidePorts]]) -> _End:
+    """A neighbouring hop, all its hosts."""
+    networks = dict.fromkeys(each for side, _ports in members for each in side.seen)
+    listen = _use((side.seen, ports.listen) for side, ports in members)
     # What translates a neighbour's addresses may give its connections other source ports too.
-    source = ANY_PORT if side.translated and not real else ports.source
-    return _End(name, seen, (PortRange(CONTROL_PORT, CONTROL_PORT),), (ports.listen,), (source,))
+    source = _use((side.seen, ANY_PORT if side.translated else ports.source) for side, ports in members)
+    return _End(name, tuple(networks), CONTROL, listen, source)
+
+
+def _use(members: Iterable[tuple[tuple[Network, ...], PortRange]]) -> _Use:
+    """What hosts with these addresses and ranges use together."""
+    found: dict[Network, list[PortRange]] = {}
+    for addresses, ports in members:
+        for address in addresses:
+            found.setdefault(address, []).append(ports)
+    by_address = tuple((address, merged(ranges)) for address, ranges in found.items())
+    together = merged(each for _address, ranges in by_address for each in ranges)
+    return _Use(together, () if all(ranges == together for _address, ranges in by_address) else by_address)
 
 
 def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side: Side) -> Iterator[Flow]:
@@ -139,9 +179,10 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
         opener: _End,
         acceptor: _End,
         mode: Literal["active", "passive"] | None,
-        ports: tuple[tuple[PortRange, ...], tuple[PortRange, ...]],
+        uses: tuple[_Use, _Use],
         why: str,
     ) -> Flow:
+        opens, accepts = uses
         return Flow(
             leg=leg,
             channel="data" if mode else "control",
@@ -154,8 +195,13 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
             peer_addresses=peer_addresses,
             local_addresses=local_addresses,
             protocol="tcp",
-            opener_ports=ports[0],
-            acceptor_ports=ports[1],
+            opener_ports=opens.ports,
+            acceptor_ports=accepts.ports,
+            peer_ports=tuple(
+                (address, ports)
+                for address, ports in (opens if opener is peer else accepts).by_address
+                if address.version in versions
+            ),
             specified_by=None if mode is None else (PROXY_USER if acceptor is local else acceptor.name),
             peer_is_hop=peer.name not in (CLIENTS, SERVERS),
             user=PROXY_USER,
@@ -164,7 +210,7 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
 
     modes = path.modes[position]
     why = f"control connections: {near.name} opens them to {far.name}"
-    yield flow(near, far, None, ((ANY_PORT,), far.control), why)
+    yield flow(near, far, None, (ANY, _Use(far.control)), why)
     if ACTIVE in modes:
         why = f"active data: {far.name} opens it to the port that {near.name} specified"
         yield flow(far, near, "active", (far.source, near.listen), why)
@@ -191,6 +237,7 @@ def _dns(path: Path, position: int) -> Iterator[Flow]:
             protocol=protocol,
             opener_ports=(ANY_PORT,),
             acceptor_ports=(DNS_PORT,),
+            peer_ports=(),
             specified_by=None,
             peer_is_hop=False,
             user=PROXY_USER,
@@ -198,7 +245,7 @@ def _dns(path: Path, position: int) -> Iterator[Flow]:
         )
 
 
-def merged(ranges: Iterator[PortRange] | list[PortRange]) -> tuple[PortRange, ...]:
+def merged(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
     """The same ports as few, sorted, disjoint ranges (F21: named interval sets refuse overlaps)."""
     result: list[PortRange] = []
     for each in sorted(ranges):

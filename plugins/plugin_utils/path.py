@@ -3,7 +3,6 @@
 """The path as records: clients, hops, servers, and the mode of each leg.
 
 Everything here has been checked by `description.py`; the readers (flows, settings, rules) trust it.
-The hosts of a hop are a tuple, so that several hosts in a hop need no other shape.
 """
 
 from __future__ import annotations
@@ -33,6 +32,11 @@ class PortRange:
 
     def overlaps(self, other: PortRange) -> bool:
         return self.first <= other.last and other.first <= self.last
+
+    @property
+    def size(self) -> int:
+        """How many ports it holds."""
+        return self.last - self.first + 1
 
 
 ANY_PORT = PortRange(1, 65535)
@@ -80,6 +84,11 @@ class Side:
         """Something before the neighbour rewrites addresses, and so perhaps source ports too."""
         return any(each.address != each.public for each in self.addresses)
 
+    @property
+    def seen(self) -> tuple[Network, ...]:
+        """What the neighbour sees of this side, as networks of one address."""
+        return tuple(single(each.public) for each in self.addresses)
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -93,7 +102,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A position on the path. `resolvers` stands on the last hop only, where names are resolved."""
+    """A position on the path: one host, or several that share the work, each side with the same families.
+
+    `resolvers` stands on the last hop only, where names are resolved.
+    """
 
     name: str
     hosts: tuple[Host, ...]
@@ -120,13 +132,17 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Clients, one or more hops, servers. `modes[i]` are those of the leg on the client side of hop `i`."""
+    """Clients, one or more hops, servers. `modes[i]` are those of the leg on the client side of hop `i`.
+
+    `transfers` is the limit of simultaneous transfers of a host, None where only its ranges limit them.
+    """
 
     clients: Clients
     hops: tuple[Hop, ...]
     servers: Servers
     modes: tuple[frozenset[str], ...]
     positions: dict[str, int] = field(repr=False, compare=False)  # inventory name -> index of its hop
+    transfers: int | None = None
 
     @property
     def last(self) -> int:
@@ -141,6 +157,20 @@ class Path:
     def leg(self, position: int) -> str:
         """The name of the leg on the client side of `position`, as `C-F`."""
         return f"{self.name(position - 1)}-{self.name(position)}"
+
+    def listening(self, host: Host) -> dict[str, PortRange]:
+        """The ranges in which the host listens for data, by `client_side` and `server_side`.
+
+        A side is there only where its leg has a mode in which this host is the one that listens: passive on
+        the client side, active on the server side. A range carries as many transfers at once as it has ports
+        (requirement 13.3); ranges that it opens from are no limit, for one port serves several far ends.
+        """
+        position = self.positions[host.name]
+        sides = (
+            ("client_side", host.ports.client_side, PASSIVE, self.modes[position]),
+            ("server_side", host.ports.server_side, ACTIVE, self.modes[position + 1]),
+        )
+        return {side: ports.listen for side, ports, mode, modes in sides if mode in modes}
 
     def host(self, name: str) -> Host:
         """The host of that inventory name, which stands on the path."""

@@ -112,6 +112,25 @@ def port_range(place: str, value: object, *, also: int | None = None) -> PortRan
     return PortRange(low, high)
 
 
+def any_ports(place: str, value: object) -> tuple[PortRange, ...]:
+    """Ports of any kind: one, `FIRST-LAST`, or a list of these; as written."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        every = sequence(place, value, "ports")
+        return tuple(each for i, one in enumerate(every) for each in any_ports(f"{place}[{i}]", one))
+    what = f"ports as FIRST-LAST or one port, from {ANY_PORT.first} to {ANY_PORT.last}, or a list of these"
+    if (
+        not isinstance(value, (str, int))
+        or isinstance(value, bool)
+        or not (found := RANGE.fullmatch(str(value)))
+    ):
+        wrong(place, shown(value), what)
+    low = int(found[1])
+    high = int(found[2] or low)
+    if low > high or not ANY_PORT.first <= low <= high <= ANY_PORT.last:
+        wrong(place, shown(value), what)
+    return (PortRange(low, high),)
+
+
 def address(place: str, value: object) -> Address:
     """An IPv4 or IPv6 address."""
     what = "an IPv4 or IPv6 address"

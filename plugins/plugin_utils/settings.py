@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
@@ -12,7 +13,6 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     Path,
     Side,
     SidePorts,
-    single,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import mapping, shown, wrong
 
@@ -48,8 +48,8 @@ def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[s
     position = path.positions[host.name]
     hop = path.hops[position]
     clients = position == 0
-    nearer = None if clients else path.hops[position - 1].hosts[0]
-    further = None if position == path.last else path.hops[position + 1].hosts[0]
+    nearer = () if clients else path.hops[position - 1].hosts
+    further = () if position == path.last else path.hops[position + 1].hosts
     result: dict[str, Any] = {
         "hop": hop.name,
         "host": host.name,
@@ -58,24 +58,33 @@ def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[s
             "neighbour": path.name(position - 1),
             "mode": _mode(path.modes[position]),
             "peers": [str(n) for n in path.clients.networks]
-            if nearer is None
-            else _public_networks(nearer.server_side),
+            if clients
+            else list(dict.fromkeys(str(each) for host in nearer for each in host.server_side.seen)),
             "control_port": CONTROL_PORT,
             **_side(host.client_side, host.ports.client_side),
-            "peer_ports": str(path.clients.ports if nearer is None else nearer.ports.server_side.listen),
+            "peer_ports": str(path.clients.ports)
+            if clients
+            else _peer_ports((host.server_side, host.ports.server_side) for host in nearer),
         },
         "server_side": {
             "leg": path.leg(position + 1),
             "neighbour": path.name(position + 1),
             "mode": _mode(path.modes[position + 1]),
             **_side(host.server_side, host.ports.server_side),
-            "peer_ports": str(path.servers.ports if further is None else further.ports.client_side.listen),
+            "peer_ports": _peer_ports((host.client_side, host.ports.client_side) for host in further)
+            if further
+            else str(path.servers.ports),
         },
     }
-    if further is not None:
-        addresses = [str(each.public) for each in further.client_side.addresses]
+    if further:
         result["next_hop"] = {
-            "hosts": [{"name": further.name, "addresses": addresses}],
+            "hosts": [
+                {
+                    "name": host.name,
+                    "addresses": [str(each.public) for each in host.client_side.addresses],
+                }
+                for host in further
+            ],
             "control_port": CONTROL_PORT,
         }
     else:
@@ -89,6 +98,8 @@ def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[s
             result["servers"]["resolvers"] = [str(each) for each in hop.resolvers]
     wait = NESTING_STEP * (path.last - position)
     result["timeouts"] = {key: each + wait if key in NESTED else each for key, each in timeouts.items()}
+    if path.transfers is not None:
+        result["limits"] = {"transfers": path.transfers}
     return result
 
 
@@ -100,8 +111,12 @@ def _side(side: Side, ports: SidePorts) -> dict[str, Any]:
     }
 
 
-def _public_networks(side: Side) -> list[str]:
-    return [str(single(each.public)) for each in side.addresses]
+def _peer_ports(members: Iterable[tuple[Side, SidePorts]]) -> str | list[dict[str, Any]]:
+    """The ports that a neighbouring hop may name: one range, or where its hosts differ one for each."""
+    found = [(side, ports.listen) for side, ports in members]
+    if len({ports for _side, ports in found}) == 1:
+        return str(found[0][1])
+    return [{"peers": [str(each) for each in side.seen], "ports": str(ports)} for side, ports in found]
 
 
 def _mode(modes: frozenset[str]) -> str:

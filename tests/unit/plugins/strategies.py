@@ -22,7 +22,7 @@ def port_tables(draw: st.DrawFn) -> dict[str, dict[str, str]]:
 
 @st.composite
 def descriptions(draw: st.DrawFn) -> dict[str, Any]:
-    """`topology`, `mode`, `ports` of a valid path, and `hosts`, its inventory names."""
+    """`topology`, `mode`, `ports` of a valid path, and `hosts`, its inventory names (one to three a hop)."""
     count = draw(st.integers(1, 5))
     families = draw(st.sampled_from([(4,), (6,), (4, 6)]))
     hops = []
@@ -40,7 +40,20 @@ def descriptions(draw: st.DrawFn) -> dict[str, Any]:
             host["public"] = {side: seen}
         if draw(st.booleans()):
             host["ports"] = draw(port_tables())
-        hops.append({"name": f"H{i}", "hosts": {f"host{i}": host}})
+        members = {f"host{i}": host}
+        for k in range(draw(st.sampled_from([0, 0, 1, 2]))):
+            another = {
+                side: [
+                    f"10.{i}.{j}.{k + 2}" if family == 4 else f"2001:db8:{i}:{j}::{k + 2}"
+                    for family in families
+                ]
+                for j, side in enumerate(SIDES)
+            }
+            members[f"host{i}{'bc'[k]}"] = {
+                **another,
+                **({"ports": draw(port_tables())} if draw(st.booleans()) else {}),
+            }
+        hops.append({"name": f"H{i}", "hosts": members})
     if draw(st.booleans()):
         hops[-1]["resolvers"] = ["192.0.2.53"]
     networks = {4: ["172.16.0.0/24", "172.17.0.0/16"], 6: ["2001:db8:a::/48"]}
@@ -57,4 +70,9 @@ def descriptions(draw: st.DrawFn) -> dict[str, Any]:
     legs = [f"{near}-{far}" for near, far in pairwise(names)]
     mode = draw(st.one_of(word, st.fixed_dictionaries(dict.fromkeys(legs, word))))
     ports = draw(st.one_of(st.none(), port_tables()))
-    return {"topology": topology, "mode": mode, "ports": ports, "hosts": [f"host{i}" for i in range(count)]}
+    return {
+        "topology": topology,
+        "mode": mode,
+        "ports": ports,
+        "hosts": [name for hop in hops for name in hop["hosts"]],
+    }

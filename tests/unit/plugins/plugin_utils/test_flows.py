@@ -76,6 +76,7 @@ def test_the_record_of_a_flow() -> None:
         "protocol": "tcp",
         "opener_ports": ["20"],
         "acceptor_ports": ["1024-65535"],
+        "peer_ports": [],
         "specified_by": "C",
         "peer_is_hop": False,
         "user": "proxy user",
@@ -136,3 +137,52 @@ def test_the_longest_comment_fits_nft() -> None:
         topology["hops"][i]["name"] = name
     every = [comment(flow) for host in ("f1", "n1") for flow in flows(host, topology)]
     assert max(len(each) for each in every) <= 128
+
+
+def several(**ports: Any) -> dict[str, Any]:
+    """The twenty lines with a second host in each hop; the ports of n2 as given."""
+    topology = changed("hops.0.hosts.f2", {"client_side": "10.1.0.11", "server_side": "10.2.0.11"})
+    topology["hops"][1]["hosts"]["n2"] = {
+        "client_side": "10.2.0.12",
+        "server_side": "198.51.100.12",
+        **({"ports": ports} if ports else {}),
+    }
+    return topology
+
+
+def test_a_flow_names_all_hosts_of_the_neighbouring_hop() -> None:
+    topology = several()
+    for host in ("f1", "f2"):
+        found = flows(host, topology)
+        assert table(found) == TWELVE_LINES.split("\n\n", maxsplit=1)[0], "several hosts change no line"
+        assert {tuple(map(str, flow.peer_addresses)) for flow in found if flow.peer == "N"} == {
+            ("10.2.0.2/32", "10.2.0.12/32")
+        }
+        assert not any(flow.peer_ports for flow in found)
+    assert [str(each) for each in flows("f2", topology)[0].local_addresses] == ["10.1.0.11"]
+
+
+def test_hosts_that_differ_in_a_range_are_told_apart_by_address() -> None:
+    """Nothing is opened that no host uses: the range of one at the address of the other."""
+    topology = several(client_side={"listen": "40000-40099"})
+    found = flows("f1", topology)
+    passive = found[-1]
+    assert [str(each) for each in passive.acceptor_ports] == ["40000-40099", "50000-50999"]
+    assert passive.as_data()["peer_ports"] == [
+        {"address": "10.2.0.2/32", "ports": ["50000-50999"]},
+        {"address": "10.2.0.12/32", "ports": ["40000-40099"]},
+    ]
+    assert not any(flow.peer_ports for flow in found[:-1]), "the other ranges are the same on both"
+    assert not any(flow.peer_ports for flow in flows("n1", topology)), (
+        "its own hop's ranges are its own matter"
+    )
+
+
+def test_two_hosts_behind_one_public_address_share_their_ranges() -> None:
+    topology = several(client_side={"listen": "40000-40099"})
+    for host in ("n1", "n2"):
+        topology["hops"][1]["hosts"][host]["public"] = {"client_side": "10.2.0.99"}
+    passive = flows("f1", topology)[-1]
+    assert [str(each) for each in passive.peer_addresses] == ["10.2.0.99/32"]
+    assert [str(each) for each in passive.acceptor_ports] == ["40000-40099", "50000-50999"]
+    assert passive.peer_ports == ()

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
-from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, Ports, derive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Network, Path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import ruleset
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
 from hypothesis import given
@@ -26,35 +28,54 @@ def modes_of(description: dict[str, Any], leg: str) -> set[str]:
     return {"active", "passive"} if word == "both" else {word}
 
 
-def ranges_of(description: dict[str, Any], i: int) -> dict[str, dict[str, str]]:
+def ranges_of(description: dict[str, Any], name: str) -> dict[str, dict[str, str]]:
     default = {
         "client_side": {"listen": "50000-50999", "source": "51000-51999"},
         "server_side": {"listen": "52000-52999", "source": "53000-53999"},
     }
-    host = next(iter(description["topology"]["hops"][i]["hosts"].values()))
+    host = next(hop["hosts"][name] for hop in description["topology"]["hops"] if name in hop["hosts"])
     return host.get("ports") or description["ports"] or default
 
 
 @given(descriptions())
 def test_the_two_ends_of_a_leg_say_the_same(description: dict[str, Any]) -> None:
-    """A flow between two hops stands on both, once as out and once as in, with the same acceptor's ports."""
+    """A flow between two hops stands on both, once as out and once as in, with the acceptor's own ports."""
+    path = read_path(description["topology"], description["mode"], description["ports"])
     found = every(description)
-    for near, far in zip(description["hosts"], description["hosts"][1:], strict=False):
+    hops = [list(hop["hosts"]) for hop in description["topology"]["hops"]]
+    for near, far in [pair for one, other in pairwise(hops) for pair in product(one, other)]:
         shared = {f.leg for f in found[near]} & {f.leg for f in found[far]}
         assert len(shared) == 1
 
         def seen(host: str, leg: set[str] = shared) -> list[tuple[Any, ...]]:
-            return [
-                (f.channel, f.mode, f.opener, f.acceptor, f.acceptor_ports)
-                for f in found[host]
-                if f.leg in leg
-            ]
+            return [(f.channel, f.mode, f.opener, f.acceptor) for f in found[host] if f.leg in leg]
 
         def directions(host: str, leg: set[str] = shared) -> list[bool]:
             return [f.direction == "in" for f in found[host] if f.leg in leg]
 
         assert seen(near) == seen(far)
         assert directions(near) == [not each for each in directions(far)]
+        shares = ([f for f in found[host] if f.leg in shared] for host in (near, far))
+        for one, other in zip(*shares, strict=True):
+            accepts, opens = (one, other) if one.direction == "in" else (other, one)
+            accepting, opening = (near, far) if accepts is one else (far, near)
+            seen_at = {name: seen_by(path, name, other_end) for name, other_end in ((near, far), (far, near))}
+            assert at_peer(opens, opens.acceptor_ports, seen_at[accepting]) == {accepts.acceptor_ports}
+            assert at_peer(accepts, accepts.opener_ports, seen_at[opening]) <= {
+                opens.opener_ports,
+                (ANY_PORT,),
+            }
+
+
+def seen_by(path: Path, name: str, other: str) -> tuple[Network, ...]:
+    """What the host `other`, on a neighbouring hop, sees of the host `name`."""
+    host = path.host(name)
+    return (host.server_side if path.positions[name] < path.positions[other] else host.client_side).seen
+
+
+def at_peer(flow: Flow, together: Ports, networks: tuple[Network, ...]) -> set[Ports]:
+    """The ports that a flow allows at its peer's end, for a peer with these addresses."""
+    return {ports for network, ports in flow.peer_ports if network in networks} or {together}
 
 
 @given(descriptions())
@@ -73,8 +94,8 @@ def test_each_leg_has_its_control_and_its_modes_and_no_more(description: dict[st
 @given(descriptions())
 def test_no_port_outside_the_declared_ranges(description: dict[str, Any]) -> None:
     """A data flow accepts on the host's own listen range and opens from its own source range."""
-    for i, flows in enumerate(every(description).values()):
-        ranges = ranges_of(description, i)
+    for name, flows in every(description).items():
+        ranges = ranges_of(description, name)
         first = flows[0].leg
         for f in (each for each in flows if each.channel == "data"):
             own = ranges["client_side" if f.leg == first else "server_side"]
@@ -86,7 +107,8 @@ def test_no_port_outside_the_declared_ranges(description: dict[str, Any]) -> Non
 
 @given(descriptions())
 def test_the_rules_open_the_flows_and_nothing_else(description: dict[str, Any]) -> None:
-    """Each flow stands in exactly one rule's comment; every other accept demands `established` (F1)."""
+    """Each flow stands in a rule's comment, in one of each family where its peers' ports differ; every other
+    accept demands `established` (F1)."""
     path = read_path(description["topology"], description["mode"], description["ports"])
     for name in description["hosts"]:
         host = path.host(name)
@@ -94,7 +116,11 @@ def test_the_rules_open_the_flows_and_nothing_else(description: dict[str, Any]) 
         opening = [
             rule for rule in rules if "accept" in rule and "ct state established counter accept" not in rule
         ]
-        wanted = sorted(f'comment "{comment(flow)}"' for flow in derive(path, host))
+        wanted = sorted(
+            f'comment "{comment(flow)}"'
+            for flow in derive(path, host)
+            for _version in {network.version for network, _ports in flow.peer_ports} or {4}
+        )
         assert sorted(rule[rule.index("comment") :] for rule in opening) == wanted
         for rule in rules:
             if "counter drop" in rule:

@@ -14,6 +14,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     read_path,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import user_id
+from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import read_scope
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts
 
 from tests.unit.plugins.paths import changed, twenty_lines
@@ -124,20 +125,20 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.hosts",
         {},
-        "sluice_topology.hops[0].hosts: found no host, expected a mapping of one inventory name to its addresses",
+        "sluice_topology.hops[0].hosts: found no host, expected a mapping of inventory names to their addresses",
     ),
     (
         "hops.0.hosts",
         ["f1"],
-        "sluice_topology.hops[0].hosts: found a list, expected a mapping of one inventory name to its addresses",
+        "sluice_topology.hops[0].hosts: found a list, expected a mapping of inventory names to their addresses",
     ),
     (
         "hops.0.hosts",
         {
             "f1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1"},
-            "f2": {"client_side": "10.1.0.3", "server_side": "10.2.0.3"},
+            "f2": {"client_side": ["10.1.0.3", "2001:db8:1::3"], "server_side": "10.2.0.3"},
         },
-        "sluice_topology.hops[0].hosts: found 2 hosts (f1, f2), expected one host in a hop, until several are built",
+        "sluice_topology.hops[0].hosts.f2.client_side: found IPv4 and IPv6, expected IPv4, as f1 of the same hop has",
     ),
     (
         "hops.1.hosts",
@@ -461,6 +462,78 @@ TIMEOUTS: list[tuple[Any, str]] = [
 ]
 
 
+LIMITS: list[tuple[Any, str]] = [
+    ({"transfer": 5}, "sluice_limits: found the unknown key 'transfer', expected only transfers"),
+    (
+        {"transfers": 0},
+        "sluice_limits.transfers: found 0, expected how many transfers a host may carry at once, 1 to 64512",
+    ),
+    (
+        {"transfers": "many"},
+        "sluice_limits.transfers: found 'many', expected how many transfers a host may carry at once, 1 to 64512",
+    ),
+    (
+        {"transfers": 1001},
+        "sluice_limits.transfers: found 1001, expected at most 1000, for client_side.listen of f1 (50000-50999) "
+        "carries no more",
+    ),
+]
+
+# scope, management, exclusive_host, exclusive_forward
+SCOPES: list[tuple[tuple[Any, ...], str]] = [
+    (("strict",), "sluice_scope: found 'strict', expected guard or exclusive"),
+    (
+        ("exclusive",),
+        "sluice_management: found no networks, expected the networks that manage this host: in scope exclusive "
+        "nobody else reaches it",
+    ),
+    (
+        ("guard", {"network": []}),
+        "sluice_management: found the unknown key 'network', expected only networks, ports",
+    ),
+    (
+        ("exclusive", {"networks": ["10.0.0.1/24"]}),
+        "sluice_management.networks[0]: found '10.0.0.1/24', which has bits set beyond its length, expected 10.0.0.0/24",
+    ),
+    (
+        ("exclusive", {"networks": ["10.0.0.0/24"], "ports": 0}),
+        "sluice_management.ports: found 0, expected ports as FIRST-LAST or one port, from 1 to 65535, or a list of these",
+    ),
+    (("guard", {}, "dns"), "sluice_exclusive_host: found 'dns', expected a list, which may be empty"),
+    (
+        ("guard", {}, [{"direction": "out", "protocol": "udp"}]),
+        "sluice_exclusive_host[0]: found no ports, expected the keys direction, protocol, ports",
+    ),
+    (
+        ("guard", {}, [{"direction": "both", "protocol": "udp", "ports": 53}]),
+        "sluice_exclusive_host[0].direction: found 'both', expected in or out, seen from the host",
+    ),
+    (
+        ("guard", {}, [{"direction": "out", "protocol": "icmp", "ports": 53}]),
+        "sluice_exclusive_host[0].protocol: found 'icmp', expected tcp or udp",
+    ),
+    (
+        ("guard", {}, [{"direction": "out", "protocol": "udp", "ports": [53, "90-80"]}]),
+        "sluice_exclusive_host[0].ports[1]: found '90-80', expected ports as FIRST-LAST or one port, from 1 to 65535, "
+        "or a list of these",
+    ),
+    (
+        ("guard", {}, [], [{"from": ["10.0.0.0/8"], "to": ["0.0.0.0/0"], "ports": 80}]),
+        "sluice_exclusive_forward[0]: found no protocol, expected protocol and ports, or neither: then everything "
+        "between the two",
+    ),
+    (
+        ("guard", {}, [], [{"from": ["10.0.0.0/8"], "to": ["::/0"]}]),
+        "sluice_exclusive_forward[0]: found no family that both from and to have, expected IPv4 networks on both "
+        "sides, or IPv6",
+    ),
+    (
+        ("guard", {}, [], {"from": ["10.0.0.0/8"]}),
+        "sluice_exclusive_forward: found a mapping, expected a list, which may be empty",
+    ),
+]
+
+
 def refusal(call: Any, *arguments: Any, **options: Any) -> str:
     with pytest.raises(DescriptionError) as caught:
         call(*arguments, **options)
@@ -490,6 +563,25 @@ def test_ports(ports: Any, message: str) -> None:
 @pytest.mark.parametrize(("timeouts", "message"), TIMEOUTS)
 def test_timeouts(timeouts: Any, message: str) -> None:
     assert refusal(read_timeouts, timeouts) == message
+
+
+@pytest.mark.parametrize(("limits", "message"), LIMITS)
+def test_limits(limits: Any, message: str) -> None:
+    assert refusal(read_path, twenty_lines(), "both", None, limits) == message
+
+
+def test_a_limit_counts_where_a_range_is_used() -> None:
+    """With mode active nobody connects to client_side.listen: only the other range has to carry them."""
+    ports = {"client_side": {"listen": "50000-50009"}}
+    assert read_path(twenty_lines(), "active", ports, {"transfers": 1000}).transfers == 1000
+    assert "client_side.listen of f1 (50000-50009)" in refusal(
+        read_path, twenty_lines(), "passive", ports, {"transfers": 1000}
+    )
+
+
+@pytest.mark.parametrize(("said", "message"), SCOPES)
+def test_scope(said: tuple[Any, ...], message: str) -> None:
+    assert refusal(read_scope, *said) == message
 
 
 @pytest.mark.parametrize("name", ["web1", None, ["f1"]])

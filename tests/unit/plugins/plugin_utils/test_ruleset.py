@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import Ruleset, ruleset
+from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import read_scope
 from hypothesis import given, settings
 from jinja2 import Environment, FileSystemLoader
 
@@ -22,9 +23,15 @@ EST = "ct state established counter accept"
 HOOK = "type filter hook {} priority filter + 10; policy accept;"
 
 
-def rules(host: str, topology: Any = None, mode: Any = "both", ports: Any = None) -> Ruleset:
+def rules(
+    host: str,
+    topology: Any = None,
+    mode: Any = "both",
+    ports: Any = None,
+    scope: tuple[Any, ...] = ("guard",),
+) -> Ruleset:
     path = read_path(topology or twenty_lines(), mode, ports)
-    return ruleset(path, path.host(host), 990, log_refused=False)
+    return ruleset(path, path.host(host), 990, read_scope(*scope), log_refused=False)
 
 
 def chain(table: Ruleset, name: str) -> list[str]:
@@ -189,6 +196,110 @@ def test_the_file_is_gapless() -> None:
         assert f"\tchain {entry['name']} {{ {entry['spec']} }}\n" in declared
 
 
+def test_hosts_that_differ_stand_in_a_set_of_address_and_port() -> None:
+    """Nothing is opened that no host uses, and never a rule for each pair."""
+    topology = changed(
+        "hops.1.hosts.n2",
+        {
+            "client_side": ["10.2.0.12"],
+            "server_side": "198.51.100.12",
+            "ports": {"client_side": {"listen": "40000-40099", "source": "41000-41099"}},
+        },
+    )
+    table = rules("f1", topology)
+    assert elements(table)["up_passive4"] == ["10.2.0.2 . 50000-50999", "10.2.0.12 . 40000-40099"]
+    assert elements(table)["up_active4"] == ["10.2.0.2 . 51000-51999", "10.2.0.12 . 41000-41099"]
+    out, into = "ip daddr . tcp dport @up_passive4", "ip saddr . tcp sport @up_active4"
+    assert chain(table, "out_up")[0].startswith(f"{out} tcp sport 53000-53999 meta skuid != 990 counter drop")
+    opening = f"ct direction original {out} tcp sport 53000-53999 meta skuid 990 {SYN}"
+    assert any(rule.startswith(opening) for rule in chain(table, "out_up"))
+    opened = f"ct direction original {into} tcp dport 52000-52999 {SYN}"
+    assert any(rule.startswith(opened) for rule in chain(table, "in_up"))
+    assert "ct direction reply ip saddr . tcp sport @up_passive4 tcp dport 53000-53999 " + EST in chain(
+        table, "in_up"
+    )
+    assert "ct direction reply ip daddr . tcp dport @up_active4 tcp sport 52000-52999 " + EST in chain(
+        table, "out_up"
+    )
+    assert not [name for name in elements(rules("n1", topology)) if "_active" in name or "_passive" in name]
+
+
+EXCLUSIVE = (
+    "exclusive",
+    {"networks": ["192.0.2.0/28", "2001:db8:a::/64"], "ports": [22, 2222]},
+    [
+        {"direction": "out", "protocol": "udp", "ports": 123},
+        {"direction": "in", "protocol": "tcp", "ports": "9100-9101", "networks": ["192.0.2.7/32"]},
+    ],
+    [
+        {"from": ["10.1.0.0/24"], "to": ["198.51.100.0/24"], "protocol": "tcp", "ports": [80, 443]},
+        {"from": ["2001:db8:b::/64"], "to": ["2001:db8:c::/64"]},
+    ],
+)
+
+
+def test_exclusive_ends_in_drop() -> None:
+    """POLICY 1: policy drop in all three; the guards stand before what is allowed beside the flows."""
+    table = rules("f1", scope=EXCLUSIVE)
+    hooks = {each["name"]: each["spec"] for each in table["chains"] if each["spec"]}
+    assert set(hooks) == {"input", "output", "forward"}
+    assert all(spec.endswith("policy drop;") for spec in hooks.values())
+    guard = rules("f1")
+    for hook in hooks:
+        first = chain(guard, hook)
+        assert chain(table, hook)[: len(first)] == first
+        assert chain(table, hook)[-1].startswith('counter drop comment "exclusive: anything else ')
+    for each in ("in_down", "in_up", "out_down", "out_up", "guard_in", "guard_out"):
+        assert chain(table, each) == chain(guard, each)
+
+
+def test_management_is_stateless() -> None:
+    """F10: on the first load conntrack knows no open session."""
+    table = rules("f1", scope=EXCLUSIVE)
+    assert elements(table)["manage4"] == ["192.0.2.0/28"]
+    assert 'ip saddr @manage4 tcp dport { 22, 2222 } counter accept comment "management"' in chain(
+        table, "input"
+    )
+    assert 'ip6 daddr @manage6 tcp sport { 22, 2222 } counter accept comment "management"' in chain(
+        table, "output"
+    )
+
+
+def test_only_icmp_errors_are_related() -> None:
+    """F11, F12."""
+    for each in rules("f1", scope=EXCLUSIVE)["chains"]:
+        for rule in each["rules"]:
+            assert ("related" in rule) == ("ICMP errors" in rule)
+            assert "related" not in rule or rule.startswith(("icmp type ", "icmpv6 type "))
+
+
+def test_what_exclusive_allows_beside_the_flows() -> None:
+    table = rules("f1", scope=EXCLUSIVE)
+    assert 'ip daddr @host0_4 udp dport 123 counter accept comment "host\'s own: udp 123 out"' in chain(
+        table, "output"
+    )
+    assert f"ct direction reply ip6 saddr @host0_6 udp sport 123 {EST}" in chain(table, "input")
+    assert (
+        'ip saddr @host1_4 tcp dport 9100-9101 counter accept comment "host\'s own: tcp 9100-9101 in"'
+        in chain(table, "input")
+    )
+    assert elements(table)["host1_4"] == ["192.0.2.7"]
+    assert "host1_6" not in elements(table)
+    forward = chain(table, "forward")
+    web = "ip saddr @from0_4 ip daddr @to0_4 tcp dport { 80, 443 }"
+    assert f'{web} counter accept comment "forwarded: tcp 80, 443"' in forward
+    assert f"ct direction reply ip saddr @to0_4 ip daddr @from0_4 tcp sport {{ 80, 443 }} {EST}" in forward
+    assert 'ip6 saddr @from1_6 ip6 daddr @to1_6 counter accept comment "forwarded: everything"' in forward
+
+
+def test_exclusive_lets_the_resolvers_answers_in() -> None:
+    topology = changed("hops.1.resolvers", ["192.0.2.53"])
+    for protocol in ("udp", "tcp"):
+        answer = f"ct direction reply ip saddr @dns4 {protocol} sport 53 {EST}"
+        assert answer in chain(rules("n1", topology, scope=EXCLUSIVE), "input")
+        assert answer not in chain(rules("n1", topology), "input")
+
+
 def load(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """Load it twice in a namespace of its own; nobody's rules are touched (F19)."""
     file = tmp_path / "policy.nft"
@@ -205,11 +316,12 @@ def load(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("scope", [("guard",), EXCLUSIVE], ids=["guard", "exclusive"])
 @pytest.mark.parametrize("host", ["f1", "n1"])
-def test_nft_takes_the_file_twice(host: str, tmp_path: Path) -> None:
+def test_nft_takes_the_file_twice(host: str, scope: tuple[Any, ...], tmp_path: Path) -> None:
     topology = changed("hops.1.resolvers", ["192.0.2.53"])
     topology["servers"]["control_ports"] = [21, 2121]
-    done = load(as_file(rules(host, topology, ports={"client_side": {"source": 20}})), tmp_path)
+    done = load(as_file(rules(host, topology, "both", {"client_side": {"source": 20}}, scope)), tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'comment "' in done.stdout
 
