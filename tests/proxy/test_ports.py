@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from .fake_client import SETUPS
+from .fake_client import SETUPS, active_command
 from .harness import Path, Paths, Session
 from .wire import Data, eventually, listen
 
@@ -157,6 +157,31 @@ def test_13_3_a_range_of_two_carries_two_transfers_at_once(
             assert c_data.read_all() == (CONTENT, "fin")
             x.s.reply(b"226 Done.")
             assert x.c.reply().code == 226
+
+
+@pytest.mark.parametrize("server_mode", ["active", "passive"])
+@pytest.mark.parametrize("setup", SETUPS)
+def test_13_7_a_limit_of_transfers_bounds_transfers_not_sessions(
+    paths: Paths, setup: str, server_mode: str
+) -> None:
+    """limits.transfers: one more is told 425 and stays; its place is free again after each transfer."""
+    path = paths.one(limits={"transfers": 2}, server_side__mode=server_mode)
+    first, second, third = (path.open() for _ in range(3))
+    for _ in range(3):
+        running = [x.begin("RETR f", setup) for x in (first, second)]
+        third.c.line(active_command(setup, path.net.client, 40000) if setup in {"PORT", "EPRT"} else setup)
+        reply = third.c.reply()
+        if reply.code == 200:
+            reply = third.c.cmd("RETR f")
+        assert reply.text == "425 N: the limit of 2 transfers at once is reached."
+        for x, (c_data, s_data) in zip((first, second), running, strict=True):
+            s_data.send(CONTENT)
+            s_data.close()
+            assert c_data.read_all() == (CONTENT, "fin")
+            x.s.reply(b"226 Done.")
+            assert x.c.reply().code == 226
+        third.in_step()
+        fetch(third, setup)
 
 
 @pytest.mark.parametrize("setup", SETUPS)

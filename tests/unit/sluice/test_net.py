@@ -16,6 +16,7 @@ from sluice import events
 from sluice.events import Endpoint, Event, Leg, Timer
 from sluice.journal import Journal
 from sluice.net import control, data
+from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
@@ -342,6 +343,7 @@ def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
                 journal=Journal(to_journal=False),
                 pipes=PipePool(),
                 resolver=Resolver((), 1),
+                places=Places(0),
                 finished=lambda _: None,
             )
 

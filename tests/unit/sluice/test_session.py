@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sluice import access, events
+from sluice.config import PeerPorts
 from sluice.events import Endpoint, Leg, Timer
 from sluice.ports import PortRange
 
@@ -506,11 +507,50 @@ def test_3_15_a_servers_privileged_port_is_not_dialled(answer: bytes) -> None:
 
 
 def test_3_15_the_limit_holds_whatever_range_the_settings_say() -> None:
-    leg = dataclasses.replace(settings().server_side, peer_ports=PortRange(1, 40000))
-    assert [p for p in (22, 1023, 1024, 40000, 40001) if not access.data_port_refused(leg, p)] == [
-        1024,
-        40000,
-    ]
+    server = ipaddress.ip_address("198.51.100.10")
+    everybody = (ipaddress.ip_network("0.0.0.0/0"),)
+    leg = dataclasses.replace(
+        settings().server_side, peer_ports=PeerPorts(((everybody, PortRange(1, 40000)),))
+    )
+    tried = (22, 1023, 1024, 40000, 40001)
+    assert [p for p in tried if not access.data_port_refused(leg, Endpoint(server, p))] == [1024, 40000]
+
+
+def test_each_host_of_the_next_hop_may_name_its_own_ports() -> None:
+    """15.2: hosts of one hop may differ in their ranges; nothing is dialled that no host uses."""
+    hop = {"hosts": [{"name": "m1", "addresses": ["198.51.100.10"]}], "control_port": 21}
+    one, other = ipaddress.ip_address("198.51.100.10"), ipaddress.ip_address("198.51.100.11")
+    side = {
+        "leg": "N-M",
+        "neighbour": "M",
+        "mode": "both",
+        "addresses": [{"address": "198.51.100.2"}],
+        "listen": "52000-52999",
+        "source": "53000-53999",
+        "peer_ports": [
+            {"peers": [f"{one}/32"], "ports": "40000-40099"},
+            {"peers": [f"{other}/32"], "ports": "41000-41099"},
+        ],
+    }
+    leg = settings(next_hop=hop, server_side=side).server_side
+    tried = [Endpoint(address, port) for address in (one, other) for port in (40000, 41000)]
+    assert [to for to in tried if not access.data_port_refused(leg, to)] == [tried[0], tried[3]]
+    assert access.data_port_refused(leg, tried[1]) == "data port 41000 is not in 40000-40099"
+    stranger = Endpoint(ipaddress.ip_address("198.51.100.12"), 40000)
+    assert access.data_port_refused(leg, stranger) == "data port 40000 is not in any range of its host"
+
+
+def test_15_1_the_hosts_of_the_next_hop_are_tried_in_order() -> None:
+    """Refused or silent: the next one; the last one's cause reaches the client (15.3)."""
+    hosts = [{"name": f"m{i}", "addresses": [f"198.51.100.{i}"]} for i in (11, 12)]
+    p = Playbook(settings(next_hop={"hosts": hosts, "control_port": 21}))
+    local = ipaddress.ip_address("198.51.100.2")
+    to = [Endpoint(ipaddress.ip_address(f"198.51.100.{i}"), 21) for i in (11, 12)]
+    assert p.did(events.Connect) == [events.Connect(local, to[0])]
+    p.feed(events.ConnectFailed("refused the connection"))
+    assert p.did(events.Connect)[-1] == events.Connect(local, to[1])
+    p.feed(events.ConnectFailed("refused the connection"))
+    assert p.said()[:3] == b"421"
 
 
 def test_3_11_a_server_without_epsv_is_remembered() -> None:

@@ -71,12 +71,13 @@ def server_refused(settings: Settings, address: Address) -> str:
     return ""
 
 
-def data_port_refused(leg: LegSettings, port: int) -> str:
+def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
     """Why no data connection may go to that port of the leg's neighbour; "" when it may (3.15)."""
-    if port < FIRST_UNPRIVILEGED:
-        return f"data port {port} is below {FIRST_UNPRIVILEGED}"
-    if port not in leg.peer_ports:
-        return f"data port {port} is not in {leg.peer_ports}"
+    if to.port < FIRST_UNPRIVILEGED:
+        return f"data port {to.port} is below {FIRST_UNPRIVILEGED}"
+    allowed = leg.peer_ports.at(to.address)
+    if not any(to.port in ports for ports in allowed):
+        return f"data port {to.port} is not in {', '.join(map(str, allowed)) or 'any range of its host'}"
     return ""
 
 
@@ -97,7 +98,7 @@ def read_setup(command: Command, settings: Settings, peer: Endpoint) -> tuple[En
     if address != peer.address:  # 3.14
         reason = f"{address} is not the address of your control connection"
     else:
-        reason = data_port_refused(leg, port)
+        reason = data_port_refused(leg, Endpoint(address, port))
     if reason:
         return None, f"504 {settings.hop}: {reason}."
     return Endpoint(address, port), ""

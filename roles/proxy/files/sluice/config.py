@@ -19,6 +19,7 @@ _T = TypeVar("_T")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_EVERYBODY: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 _MODES = {
     "active": (Mode.ACTIVE,),
     "passive": (Mode.PASSIVE,),
@@ -43,6 +44,17 @@ class LocalAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerPorts:
+    """The ports that a neighbour may name: one range for all, or one for each of its hosts."""
+
+    ranges: tuple[tuple[tuple[Network, ...], PortRange], ...]
+
+    def at(self, address: Address) -> tuple[PortRange, ...]:
+        """Return the ranges of the neighbour with that address."""
+        return tuple(ports for peers, ports in self.ranges if any(address in each for each in peers))
+
+
+@dataclass(frozen=True, slots=True)
 class LegSettings:
     """What the proxy needs of one of its two legs.
 
@@ -55,7 +67,7 @@ class LegSettings:
     addresses: tuple[LocalAddress, ...]
     listen: PortRange
     source: PortRange
-    peer_ports: PortRange
+    peer_ports: PeerPorts
 
     def local(self, version: int) -> LocalAddress | None:
         """Return this side's address of IP version 4 or 6, if it has one."""
@@ -121,6 +133,13 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """transfers: how many this host carries at once; 0: as many as its ranges hold (PROTOCOL 13.7)."""
+
+    transfers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of sluice.toml; exactly one of next_hop and servers is there."""
 
@@ -131,6 +150,7 @@ class Settings:
     next_hop: NextHop | None
     servers: Servers | None
     timeouts: Timeouts
+    limits: Limits = Limits()
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -162,10 +182,11 @@ def parse(data: dict[str, Any]) -> Settings:
     timeouts = Timeouts(
         **{f.name: table.take(f.name, _seconds, seconds, f.default) for f in fields(Timeouts)}
     )
+    limits = _limits(top.table("limits")) if "limits" in top else Limits()
     top.done()
     if problems:
         raise ConfigError(problems)
-    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts)
+    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits)
 
 
 class _Table:
@@ -189,6 +210,10 @@ class _Table:
 
     def _key(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else key
+
+    def holds_list(self, key: str) -> bool:
+        """Whether `key` holds a list."""
+        return isinstance(self._data.get(key), list)
 
     def take(self, key: str, convert: Callable[[Any], Any], expected: str, default: Any = None) -> Any:
         """Return the converted value of `key`; noted as missing when there is neither it nor a default."""
@@ -247,8 +272,28 @@ def _leg(table: _Table) -> dict[str, Any]:
         "addresses": _addresses(table),
         "listen": table.take("listen", PortRange.parse, ports),
         "source": table.take("source", PortRange.parse, ports),
-        "peer_ports": table.take("peer_ports", PortRange.parse, ports),
+        "peer_ports": _peer_ports(table, ports),
     }
+
+
+def _peer_ports(table: _Table, expected: str) -> PeerPorts:
+    """One range, or a list of tables that give each host of the neighbour its own."""
+    if not table.holds_list("peer_ports"):
+        ports = table.take("peer_ports", PortRange.parse, expected)
+        return PeerPorts(((_EVERYBODY, ports),))
+    return PeerPorts(
+        tuple(
+            (
+                entry.take("peers", _networks, "a list of networks"),
+                entry.take("ports", PortRange.parse, expected),
+            )
+            for entry in table.list_of_tables("peer_ports")
+        )
+    )
+
+
+def _limits(table: _Table) -> Limits:
+    return Limits(table.take("transfers", _count, "a number above 0"))
 
 
 def _client_side(table: _Table) -> ClientSide:
@@ -282,8 +327,6 @@ def _next_hop(table: _Table) -> NextHop:
         )
         for entry in table.list_of_tables("hosts")
     )
-    if len(hosts) > 1:
-        table.problem("hosts", f"found {len(hosts)} hosts, expected one.")
     return NextHop(hosts, table.take("control_port", _port, "a port of 1 to 65535"))
 
 
@@ -339,6 +382,12 @@ def _list(convert: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
 
 def _port(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise ValueError
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise ValueError
     return value
 

@@ -105,7 +105,8 @@ class Session:
         servers = self.settings.servers
         if self.settings.next_hop:
             hop = self.settings.next_hop
-            self._dead(self._upstream.connect(hop.hosts[0].addresses, hop.control_port))
+            everyone = tuple(address for host in hop.hosts for address in host.addresses)  # in order (15.1)
+            self._dead(self._upstream.connect(everyone, hop.control_port))
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:

@@ -120,7 +120,9 @@ class ServerSetUp:
         if port is None:
             self._fail(f"{self._control.server_name} announced no port: {_text(raw)}")
             return
-        reason = access.data_port_refused(self._leg, port)
+        control = self._control
+        to = Endpoint(control.server_peer.address, port)  # 3.7: never the address that 227 names
+        reason = access.data_port_refused(self._leg, to)
         if reason:  # 3.15: nothing is dialled, and nothing else is tried
             reason = f"{self._control.server_name} announced a port that is not allowed: {reason}"
             self._control.refused(reason)
@@ -128,8 +130,6 @@ class ServerSetUp:
             return
         self.peer_port = port
         self.talking = False
-        control = self._control
-        to = Endpoint(control.server_peer.address, port)  # 3.7: never the address that 227 names
         control.do(events.Start(Timer.SERVER_DATA, control.settings.timeouts.data_connect))
         control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
 

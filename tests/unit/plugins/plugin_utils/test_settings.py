@@ -109,3 +109,37 @@ def test_timeouts_grow_towards_the_client() -> None:
     assert [each["data_connect"] for each in found] == [40, 35, 30]
     assert {each["connect"] for each in found} == {2.5}
     assert {each["idle"] for each in found} == {900}
+
+
+def test_several_hosts_in_a_hop_know_all_hosts_of_their_neighbours() -> None:
+    topology = changed("hops.0.hosts.f2", {"client_side": "10.1.0.11", "server_side": "10.2.0.11"})
+    topology["hops"][1]["hosts"]["n2"] = {"client_side": "10.2.0.12", "server_side": "198.51.100.12"}
+    for host in ("f1", "f2"):
+        found = of(host, topology)
+        assert found["next_hop"]["hosts"] == [
+            {"name": "n1", "addresses": ["10.2.0.2"]},
+            {"name": "n2", "addresses": ["10.2.0.12"]},
+        ]
+        assert found["server_side"]["peer_ports"] == "50000-50999"
+    assert of("n2", topology)["client_side"]["peers"] == ["10.2.0.1/32", "10.2.0.11/32"]
+
+
+def test_hosts_that_differ_in_their_ranges_are_told_apart() -> None:
+    topology = changed(
+        "hops.1.hosts.n2",
+        {
+            "client_side": "10.2.0.12",
+            "server_side": "198.51.100.12",
+            "ports": {"client_side": {"listen": "40000-40099"}},
+        },
+    )
+    assert of("f1", topology)["server_side"]["peer_ports"] == [
+        {"peers": ["10.2.0.2/32"], "ports": "50000-50999"},
+        {"peers": ["10.2.0.12/32"], "ports": "40000-40099"},
+    ]
+
+
+def test_the_limit_of_transfers() -> None:
+    path = read_path(twenty_lines(), limits={"transfers": 500})
+    assert settings(path, path.host("f1"), read_timeouts(None))["limits"] == {"transfers": 500}
+    assert "limits" not in of("f1")

@@ -15,6 +15,7 @@ from sluice.events import Action, Event, Leg, Timer
 from sluice.journal import Journal
 from sluice.net.control import Connector, ControlSocket
 from sluice.net.data import Channel
+from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.session import Session
@@ -33,12 +34,14 @@ class Runner:
         journal: Journal,
         pipes: PipePool,
         resolver: Resolver,
+        places: Places,
         finished: Callable[[Runner], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._journal = journal
         self._pipes = pipes
         self._resolver = resolver
+        self._places = places
         self._finished = finished
         self._session = session
         self._queue: deque[Event] = deque()
@@ -131,9 +134,9 @@ class Runner:
 
     def abandon(self) -> None:
         """Close everything with RST."""
-        for channel in list(self._channels.values()):
+        for number, channel in list(self._channels.items()):
             channel.reset(None)
-            channel.release()
+            self._release(number)
         self._client.reset()
         if self._server:
             self._server.reset()
@@ -154,6 +157,8 @@ class Runner:
                     self._start_timer(timer, seconds)
                 case events.Cancel(timer=timer):
                     self._deadlines.pop(timer, None)
+                case events.Listen() | events.Dial() if not self._place(action):
+                    pass
                 case events.Listen():
                     self._channel(action.transfer).listen(action)
                 case events.Take():
@@ -189,6 +194,17 @@ class Runner:
                 case events.Resolve(name=name):
                     self._lookup = self._loop.create_task(self._resolve(name))
 
+    def _place(self, action: events.Listen | events.Dial) -> bool:
+        """Whether the transfer may have its sockets; it is told when there is no place for it (13.7)."""
+        if action.transfer in self._channels or self._places.take():
+            return True
+        cause = f"the limit of {self._places.all} transfers at once is reached"
+        if isinstance(action, events.Listen):
+            self.feed(events.ListenFailed(action.transfer, action.leg, cause))
+        else:
+            self.feed(events.DialFailed(action.transfer, action.leg, cause, here=True))
+        return False
+
     def _channel(self, number: int) -> Channel:
         if number not in self._channels:
             self._channels[number] = Channel(self._loop, self._pipes, number, self.feed, self._channel_gone)
@@ -197,6 +213,7 @@ class Runner:
     def _release(self, number: int) -> None:
         channel = self._channels.pop(number, None)
         if channel:
+            self._places.give_back()
             self._lingering.add(channel)
             channel.release()
 

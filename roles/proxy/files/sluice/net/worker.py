@@ -13,6 +13,7 @@ from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
+from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
@@ -31,6 +32,7 @@ class Worker:
         self._journal = journal
         self._listeners = listeners
         self._pipes = PipePool()
+        self._places = Places(settings.limits.transfers)
         resolvers = settings.servers.resolvers if settings.servers else ()
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._runners: set[Runner] = set()
@@ -81,6 +83,7 @@ class Worker:
             journal=self._journal,
             pipes=self._pipes,
             resolver=self._resolver,
+            places=self._places,
             finished=self._finished,
         )
         self._runners.add(runner)
