@@ -18,10 +18,11 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
     address_sets,
     braced,
     drop,
+    going_on,
     versions,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import PortRange
-from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Scope, Service
+from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Protocol, Scope, Service
 
 ERRORS = {
     "icmp": "{ destination-unreachable, time-exceeded, parameter-problem }",
@@ -47,6 +48,7 @@ def scope_sets(scope: Scope) -> list[Set]:
 
 def input_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
     """The end of chain input."""
+    protocols: tuple[Protocol, ...] = ("udp", "tcp")
     yield f'iifname "lo" {accept("loopback")}'
     for version, ip in versions(sets, "manage"):
         ports = braced(scope.management.ports)
@@ -56,15 +58,15 @@ def input_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
     yield from _errors()
     yield from _echo()
     for version, ip in versions(sets, "dns"):
-        for protocol in ("udp", "tcp"):
-            yield f"ct direction reply {ip} saddr @dns{version} {protocol} sport 53 {ESTABLISHED}"
+        for protocol in protocols:
+            yield from _answers(protocol, f" {ip} saddr @dns{version} {protocol} sport 53")
     for i, service in enumerate(scope.services):
         for version, ip in versions(sets, f"host{i}_"):
             peers = f"{ip} saddr @host{i}_{version}"
             if service.direction == "in":
                 yield f"{peers} {_ports(service, 'dport')} {accept(_what(service))}"
             else:
-                yield f"ct direction reply {peers} {_ports(service, 'sport')} {ESTABLISHED}"
+                yield from _answers(service.protocol, f" {peers} {_ports(service, 'sport')}")
     yield drop("exclusive: anything else to this host")
 
 
@@ -84,7 +86,7 @@ def output_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
             if service.direction == "out":
                 yield f"{peers} {_ports(service, 'dport')} {accept(_what(service))}"
             else:
-                yield f"ct direction reply {peers} {_ports(service, 'sport')} {ESTABLISHED}"
+                yield from _answers(service.protocol, f" {peers} {_ports(service, 'sport')}")
     yield drop("exclusive: anything else from this host")
 
 
@@ -103,7 +105,7 @@ def forward_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
             if version in there:
                 one, other = f"@from{i}_{version}", f"@to{i}_{version}"
                 yield f"{ip} saddr {one} {ip} daddr {other}{to_port} {accept(what)}"
-                yield f"ct direction reply {ip} saddr {other} {ip} daddr {one}{from_port} {ESTABLISHED}"
+                yield from _answers(forward.protocol, f" {ip} saddr {other} {ip} daddr {one}{from_port}")
     yield drop("exclusive: anything else through this host")
 
 
@@ -116,6 +118,12 @@ def _echo() -> Iterator[str]:
     for protocol in ERRORS:
         yield f"{protocol} type echo-request {ECHO_RATE} {accept('echo')}"
         yield f"{protocol} type echo-reply {ESTABLISHED}"
+
+
+def _answers(protocol: Protocol | None, match: str) -> Iterator[str]:
+    """What comes back on a connection that was let in; `match` has a space before it."""
+    rules = list(going_on("reply", match))
+    return iter(rules[:1] if protocol == "udp" else rules)
 
 
 def _ports(service: Service, key: str) -> str:

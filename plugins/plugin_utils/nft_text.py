@@ -112,6 +112,17 @@ def braced(ranges: Sequence[PortRange]) -> str:
     return f"{{ {', '.join(str(each) for each in ranges)} }}"
 
 
+def going_on(direction: str, match: str) -> Iterator[str]:
+    """The packets of connections that were let in, `original` or `reply`; `match` has a space before it.
+
+    The second rule is for the moment after somebody else's flush of the whole ruleset (F20): conntrack has
+    missed packets then and takes the next ones, of a reader that is slow, for invalid for ever. What opens a
+    connection, or belongs to none that is known (which is new, not invalid), is not let in by it (F9).
+    """
+    yield f"ct direction {direction}{match} {ESTABLISHED}"
+    yield f"{match.strip()} tcp flags & syn == 0 ct state invalid counter accept".strip()
+
+
 def accept(why: str) -> str:
     """The end of a rule that lets pass and counts."""
     return f'counter accept comment "{why}"'

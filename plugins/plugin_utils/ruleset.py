@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from ansible_collections.sluice.ftp.plugins.plugin_utils import exclusive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
 from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
-    ESTABLISHED,
     SYN,
     Chain,
     Ruleset,
@@ -26,6 +25,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
     chain,
     drop,
     endpoint_sets,
+    going_on,
     logged,
     port_set,
     versions,
@@ -128,9 +128,10 @@ def _inbound(side: str, flows: Sequence[Flow]) -> Chain:
         if flow.direction == "in":
             for ports in _ports(side, flow):
                 rules.append(f"ct direction original{ports} {SYN} {accept(comment(flow))}")
-                rules.append(f"ct direction original{ports} {ESTABLISHED}")
+                rules += going_on("original", ports)
         else:
-            rules += [f"ct direction reply{ports} {ESTABLISHED}" for ports in _ports(side, flow, reply=True)]
+            for ports in _ports(side, flow, reply=True):
+                rules += going_on("reply", ports)
     return chain(f"in_{side}", rules)
 
 
@@ -148,9 +149,10 @@ def _outbound(side: str, flows: Sequence[Flow], uid: int | str) -> Chain:
             for ports in _ports(side, flow):
                 opening = f"meta skuid {uid} {SYN} {accept(comment(flow))}"
                 rules.append(f"ct direction original{ports} {opening}")
-                rules.append(f"ct direction original{ports} {ESTABLISHED}")
+                rules += going_on("original", ports)
         else:
-            rules += [f"ct direction reply{ports} {ESTABLISHED}" for ports in _ports(side, flow, reply=True)]
+            for ports in _ports(side, flow, reply=True):
+                rules += going_on("reply", ports)
     return chain(f"out_{side}", rules)
 
 
@@ -161,7 +163,7 @@ def _dns_rules(flows: Sequence[Flow], uid: int | str) -> Iterator[str]:
             yield f"{port} meta skuid {uid} {accept(comment(flow))}"
         else:
             yield f"ct direction original {port} meta skuid {uid} {SYN} {accept(comment(flow))}"
-            yield f"ct direction original {port} {ESTABLISHED}"
+            yield from going_on("original", f" {port}")
 
 
 def _input_rules(sets: Sequence[Set]) -> Iterator[str]:

@@ -108,13 +108,21 @@ def test_no_port_outside_the_declared_ranges(description: dict[str, Any]) -> Non
 @given(descriptions())
 def test_the_rules_open_the_flows_and_nothing_else(description: dict[str, Any]) -> None:
     """Each flow stands in a rule's comment, in one of each family where its peers' ports differ; every other
-    accept demands `established` (F1)."""
+    accept demands `established`, or what is invalid and no SYN (F1, F20)."""
     path = read_path(description["topology"], description["mode"], description["ports"])
     for name in description["hosts"]:
         host = path.host(name)
         rules = [rule for chain in ruleset(path, host, 990)["chains"] for rule in chain["rules"]]
         opening = [
-            rule for rule in rules if "accept" in rule and "ct state established counter accept" not in rule
+            rule
+            for rule in rules
+            if "accept" in rule
+            and not rule.endswith(
+                (
+                    "ct state established counter accept",
+                    "tcp flags & syn == 0 ct state invalid counter accept",
+                )
+            )
         ]
         wanted = sorted(
             f'comment "{comment(flow)}"'

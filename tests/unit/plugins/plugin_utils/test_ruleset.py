@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.unit.plugins.strategies import descriptions
 ROOT = Path(__file__).parents[4]
 SYN = "ct state new tcp flags syn / fin,syn,rst,ack counter accept"
 EST = "ct state established counter accept"
+MISSED = "tcp flags & syn == 0 ct state invalid counter accept"
 HOOK = "type filter hook {} priority filter + 10; policy accept;"
 
 
@@ -68,18 +70,24 @@ def test_the_shape_that_held_on_f() -> None:
     assert chain(table, "in_down") == [
         f'ct direction original tcp dport 21 {SYN} comment "{control}"',
         f"ct direction original tcp dport 21 {EST}",
+        f"tcp dport 21 {MISSED}",
         f"ct direction reply tcp sport 1024-65535 tcp dport 20 {EST}",
+        f"tcp sport 1024-65535 tcp dport 20 {MISSED}",
         f'ct direction original tcp dport 50000-50999 {SYN} comment "{passive}"',
         f"ct direction original tcp dport 50000-50999 {EST}",
+        f"tcp dport 50000-50999 {MISSED}",
     ]
     active = "C <- F: <- proxy user: to port specified by C (active)"
     opens = "ct direction original tcp sport 20 tcp dport 1024-65535"
     assert chain(table, "out_down") == [
         "meta skuid != 990 return",
         f"ct direction reply tcp sport 21 {EST}",
+        f"tcp sport 21 {MISSED}",
         f'{opens} meta skuid 990 {SYN} comment "{active}"',
         f"{opens} {EST}",
+        f"tcp sport 20 tcp dport 1024-65535 {MISSED}",
         f"ct direction reply tcp sport 50000-50999 {EST}",
+        f"tcp sport 50000-50999 {MISSED}",
     ]
     assert chain(table, "guard_in") == [
         "ct direction reply ct state established return",
@@ -121,7 +129,7 @@ def test_between_two_hops_the_source_ports_are_the_proxys_alone() -> None:
         "tcp sport 53000-53999 tcp dport 50000-50999 meta skuid != 990 "
         'counter drop comment "other user opens data as the proxy"'
     )
-    assert chain(rules("n1"), "in_down")[3].startswith(
+    assert chain(rules("n1"), "in_down")[5].startswith(
         "ct direction original tcp sport 53000-53999 tcp dport 50000-50999 ct state new"
     )
 
@@ -175,6 +183,18 @@ def test_dns_has_its_own_chain_only_where_it_is_needed() -> None:
     drop = next(i for i, rule in enumerate(output) if rule.startswith("meta skuid 990 counter drop"))
     assert output.index("ip daddr @dns4 jump out_dns") < drop
     assert "dns" not in str(rules("f1", topology))
+
+
+def test_what_conntrack_missed_goes_on_but_opens_nothing() -> None:
+    """F20, F9: only on a flow's ports, never with a SYN, and only what is invalid, which is never new."""
+    for scope in (("guard",), EXCLUSIVE):
+        for each in rules("f1", scope=scope)["chains"]:
+            for before, rule in pairwise(["", *each["rules"]]):
+                if "invalid" in rule:
+                    assert rule.endswith(MISSED)
+                    match = rule.removesuffix(MISSED).strip()
+                    assert match
+                    assert before.endswith(f"{match} {EST}")
 
 
 def test_a_user_that_check_mode_did_not_make_is_shown() -> None:
