@@ -39,5 +39,5 @@ def one(paths: Paths) -> Path:
 
 @pytest.fixture(params=["one proxy", "two proxies"])
 def path(request: pytest.FixtureRequest, paths: Paths) -> Path:
-    """C - N - S, and C - F - N - S."""
+    """C - N - S, and C - F - N - S: what one proxy does, two in series do, resets above all (6.5)."""
     return paths.one() if request.param == "one proxy" else paths.two()
