@@ -19,12 +19,12 @@ from urllib.parse import quote
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
 import ssh
-from plan import CHECKOUT, FTP_PASSWORD, FTP_USER, Lab
+from plan import CHECKOUT, FTP_PASSWORD, FTP_USER, MANAGEMENT_BRIDGE, Lab
 from plan import MANAGEMENT as ADDRESSES
 
 LAB = Lab(os.environ.get("MOLECULE_SCENARIO_NAME", "default"))
 SITE = CHECKOUT / "playbooks/site.yml"
-ROOT, USER, PASSWORD, MANAGEMENT = CHECKOUT, FTP_USER, FTP_PASSWORD, ADDRESSES
+ROOT, USER, PASSWORD, MANAGEMENT, BRIDGE = CHECKOUT, FTP_USER, FTP_PASSWORD, ADDRESSES, MANAGEMENT_BRIDGE
 
 F4, F6, N4, N6 = "10.1.0.1", "2001:db8:1::1", "10.2.0.2", "2001:db8:2::2"
 F_UP4, N_UP4 = "10.2.0.1", "198.51.100.2"
