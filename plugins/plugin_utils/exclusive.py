@@ -122,8 +122,12 @@ def _echo() -> Iterator[str]:
 
 def _answers(protocol: Protocol | None, match: str) -> Iterator[str]:
     """What comes back on a connection that was let in; `match` has a space before it."""
-    rules = list(going_on("reply", match))
-    return iter(rules[:1] if protocol == "udp" else rules)
+    if protocol == "udp":
+        yield f"ct direction reply{match} {ESTABLISHED}"
+        return
+    if protocol is None:
+        yield f"ct direction reply{match} meta l4proto != tcp {ESTABLISHED}"
+    yield from going_on("reply", match)
 
 
 def _ports(service: Service, key: str) -> str:

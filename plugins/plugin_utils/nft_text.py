@@ -13,6 +13,9 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import Network, Po
 
 SYN = "ct state new tcp flags syn / fin,syn,rst,ack"
 ESTABLISHED = "ct state established counter accept"
+# Of a connection that was let in the other end's packets: never a bare SYN, for conntrack takes one that
+# meets an opening without an answer for an answer (F6).
+REPLY = "tcp flags != syn / syn,ack ct state established"
 DROP = "counter drop comment "
 LOW_RATE = "limit rate 6/minute burst 5 packets"  # of each rule: a log is no place for a flood
 VERSIONS = ((4, "ip"), (6, "ip6"))
@@ -119,7 +122,8 @@ def going_on(direction: str, match: str) -> Iterator[str]:
     missed packets then and takes the next ones, of a reader that is slow, for invalid for ever. What opens a
     connection, or belongs to none that is known (which is new, not invalid), is not let in by it (F9).
     """
-    yield f"ct direction {direction}{match} {ESTABLISHED}"
+    state = f"{REPLY} counter accept" if direction == "reply" else ESTABLISHED
+    yield f"ct direction {direction}{match} {state}"
     yield f"{match.strip()} tcp flags & syn == 0 ct state invalid counter accept".strip()
 
 

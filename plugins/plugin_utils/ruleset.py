@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ansible_collections.sluice.ftp.plugins.plugin_utils import exclusive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
 from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
+    REPLY,
     SYN,
     Chain,
     Ruleset,
@@ -83,7 +84,7 @@ def ruleset(
         _inbound("up", up),
         chain(
             "guard_in",
-            ["ct direction reply ct state established return", drop("not a flow: to a proxy port")],
+            [f"ct direction reply {REPLY} return", drop("not a flow: to a proxy port")],
         ),
         _outbound("down", down, uid),
         _outbound("up", up, uid),

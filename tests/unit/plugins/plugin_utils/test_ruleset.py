@@ -21,6 +21,7 @@ from tests.unit.plugins.strategies import descriptions
 ROOT = Path(__file__).parents[4]
 SYN = "ct state new tcp flags syn / fin,syn,rst,ack counter accept"
 EST = "ct state established counter accept"
+ANSWER = f"tcp flags != syn / syn,ack {EST}"
 MISSED = "tcp flags & syn == 0 ct state invalid counter accept"
 HOOK = "type filter hook {} priority filter + 10; policy accept;"
 
@@ -71,7 +72,7 @@ def test_the_shape_that_held_on_f() -> None:
         f'ct direction original tcp dport 21 {SYN} comment "{control}"',
         f"ct direction original tcp dport 21 {EST}",
         f"tcp dport 21 {MISSED}",
-        f"ct direction reply tcp sport 1024-65535 tcp dport 20 {EST}",
+        f"ct direction reply tcp sport 1024-65535 tcp dport 20 {ANSWER}",
         f"tcp sport 1024-65535 tcp dport 20 {MISSED}",
         f'ct direction original tcp dport 50000-50999 {SYN} comment "{passive}"',
         f"ct direction original tcp dport 50000-50999 {EST}",
@@ -81,16 +82,16 @@ def test_the_shape_that_held_on_f() -> None:
     opens = "ct direction original tcp sport 20 tcp dport 1024-65535"
     assert chain(table, "out_down") == [
         "meta skuid != 990 return",
-        f"ct direction reply tcp sport 21 {EST}",
+        f"ct direction reply tcp sport 21 {ANSWER}",
         f"tcp sport 21 {MISSED}",
         f'{opens} meta skuid 990 {SYN} comment "{active}"',
         f"{opens} {EST}",
         f"tcp sport 20 tcp dport 1024-65535 {MISSED}",
-        f"ct direction reply tcp sport 50000-50999 {EST}",
+        f"ct direction reply tcp sport 50000-50999 {ANSWER}",
         f"tcp sport 50000-50999 {MISSED}",
     ]
     assert chain(table, "guard_in") == [
-        "ct direction reply ct state established return",
+        "ct direction reply tcp flags != syn / syn,ack ct state established return",
         'counter drop comment "not a flow: to a proxy port"',
     ]
     assert chain(table, "guard_out") == [
@@ -194,7 +195,7 @@ def test_what_conntrack_missed_goes_on_but_opens_nothing() -> None:
                     assert rule.endswith(MISSED)
                     match = rule.removesuffix(MISSED).strip()
                     assert match
-                    assert before.endswith(f"{match} {EST}")
+                    assert before.endswith((f"{match} {EST}", f"{match} {ANSWER}"))
 
 
 def test_a_user_that_check_mode_did_not_make_is_shown() -> None:
@@ -235,10 +236,10 @@ def test_hosts_that_differ_stand_in_a_set_of_address_and_port() -> None:
     assert any(rule.startswith(opening) for rule in chain(table, "out_up"))
     opened = f"ct direction original {into} tcp dport 52000-52999 {SYN}"
     assert any(rule.startswith(opened) for rule in chain(table, "in_up"))
-    assert "ct direction reply ip saddr . tcp sport @up_passive4 tcp dport 53000-53999 " + EST in chain(
+    assert "ct direction reply ip saddr . tcp sport @up_passive4 tcp dport 53000-53999 " + ANSWER in chain(
         table, "in_up"
     )
-    assert "ct direction reply ip daddr . tcp dport @up_active4 tcp sport 52000-52999 " + EST in chain(
+    assert "ct direction reply ip daddr . tcp dport @up_active4 tcp sport 52000-52999 " + ANSWER in chain(
         table, "out_up"
     )
     assert not [name for name in elements(rules("n1", topology)) if "_active" in name or "_passive" in name]
@@ -308,14 +309,25 @@ def test_what_exclusive_allows_beside_the_flows() -> None:
     forward = chain(table, "forward")
     web = "ip saddr @from0_4 ip daddr @to0_4 tcp dport { 80, 443 }"
     assert f'{web} counter accept comment "forwarded: tcp 80, 443"' in forward
-    assert f"ct direction reply ip saddr @to0_4 ip daddr @from0_4 tcp sport {{ 80, 443 }} {EST}" in forward
+    assert f"ct direction reply ip saddr @to0_4 ip daddr @from0_4 tcp sport {{ 80, 443 }} {ANSWER}" in forward
+    reply = "ct direction reply ip6 saddr @to1_6 ip6 daddr @from1_6"
+    assert f"{reply} meta l4proto != tcp {EST}" in forward
+    assert f"{reply} {ANSWER}" in forward
     assert 'ip6 saddr @from1_6 ip6 daddr @to1_6 counter accept comment "forwarded: everything"' in forward
+
+
+def test_a_bare_syn_is_no_answer() -> None:
+    """F6: it may meet an opening that got no answer, and conntrack takes it for one."""
+    for each in rules("n1", changed("hops.1.resolvers", ["192.0.2.53"]), scope=EXCLUSIVE)["chains"]:
+        for rule in each["rules"]:
+            if "ct direction reply" in rule and " udp " not in rule and "l4proto != tcp" not in rule:
+                assert "tcp flags != syn / syn,ack ct state established" in rule
 
 
 def test_exclusive_lets_the_resolvers_answers_in() -> None:
     topology = changed("hops.1.resolvers", ["192.0.2.53"])
-    for protocol in ("udp", "tcp"):
-        answer = f"ct direction reply ip saddr @dns4 {protocol} sport 53 {EST}"
+    for protocol, state in (("udp", EST), ("tcp", ANSWER)):
+        answer = f"ct direction reply ip saddr @dns4 {protocol} sport 53 {state}"
         assert answer in chain(rules("n1", topology, scope=EXCLUSIVE), "input")
         assert answer not in chain(rules("n1", topology), "input")
 
