@@ -72,9 +72,11 @@ def new_connections(lab: Lab) -> Iterator[list[Connection]]:
 
 def _queued(watcher: subprocess.Popen[str]) -> int | None:
     """The bytes that wait in the watcher's netlink socket, or None while it has none that listens."""
-    for line in Path(f"/proc/{watcher.pid}/net/netlink").read_text().splitlines()[1:]:
-        _, protocol, port, groups, queued, *_ = line.split()
-        if protocol == NETLINK_NETFILTER and port == str(watcher.pid) and int(groups, 16):
+    process = Path("/proc", str(watcher.pid))
+    own = {str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()}
+    for line in (process / "net/netlink").read_text().splitlines()[1:]:
+        _, protocol, _, groups, queued, *_, inode = line.split()
+        if protocol == NETLINK_NETFILTER and int(groups, 16) and f"socket:[{inode}]" in own:
             return int(queued)
     return None
 
@@ -103,7 +105,7 @@ def _connections(events: str, witness: str) -> Iterator[Connection]:
 
 
 def in_order(connections: Iterable[Connection]) -> list[tuple[Connection, list[str]]]:
-    """The session's connections as DESIGN lists them, each with its witnesses: control from C to S, then data back.
+    """As DESIGN lists a session's connections, each with its witnesses: control from C to S, then data back.
 
     F and N both see what runs between them: that is one connection.
     """
