@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import lab
@@ -25,6 +26,7 @@ DEMO = Lab("demo")
 MEBIBYTES = 100
 F, S = "10.1.0.1", "198.51.100.10"
 LOGIN = f"{FTP_USER}@{S}"
+HOME = f"/home/{FTP_USER}"
 MODES = ("passive", "active")
 NEEDS = {"ansible-playbook": "ansible-core", "conntrack": "conntrack"}
 
@@ -48,26 +50,31 @@ def converge() -> None:
     inventory = os.path.relpath(DEMO.inventory if not DEMO.shortcut.exists() else DEMO.shortcut / "inventory")
     say(f"\n== ansible-playbook -i {inventory} playbooks/site.yml")
     log = DEMO.state / "site.log"
-    with log.open("w") as file:
-        play = subprocess.Popen(
-            ["ansible-playbook", "-i", inventory, "playbooks/site.yml"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        )
-        assert play.stdout is not None
-        task, hosts = "", list[str]()
-        for line in play.stdout:
-            file.write(line)
-            if found := re.match(r"changed: \[(\w+)\]", line):
-                hosts += [found[1]] if found[1] not in hosts else []
-            elif found := re.match(r"TASK \[(?:sluice\.ftp\.)?(.*?)\]|PLAY RECAP", line):
-                if hosts:
-                    say(f"   {task:<68} {' '.join(sorted(hosts))}")
-                task, hosts = found[1] or "", []
-        code = play.wait()
+    play = subprocess.Popen(
+        ["ansible-playbook", "-i", inventory, "playbooks/site.yml"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+    )
+    assert play.stdout is not None
+    try:
+        with log.open("w") as file:
+            task, hosts = "", list[str]()
+            for line in play.stdout:
+                file.write(line)
+                if found := re.match(r"changed: \[(\w+)\]", line):
+                    hosts += [found[1]] if found[1] not in hosts else []
+                elif found := re.match(r"TASK \[(?:sluice\.ftp\.)?(.*?)\]|PLAY RECAP", line):
+                    if hosts:
+                        say(f"   {task:<68} {' '.join(sorted(hosts))}")
+                    task, hosts = found[1] or "", []
+            code = play.wait()
+    except BaseException:
+        play.terminate()  # it must not go on against a lab that goes away
+        play.wait()
+        raise
     if code != 0:
         say(log.read_text())
         raise LabError("site.yml failed; what it said is above.")
@@ -97,26 +104,38 @@ def transfers() -> list[tuple[str, str, str, str]]:
     return commands
 
 
+def make_files() -> dict[str, str]:
+    """What is to be fetched on S and what is to be stored on C, at once; return their sums."""
+    wanted = {"fetched": ("s1", f"{HOME}/on-server"), "stored": ("c1", "/var/tmp/on-client")}
+    with ThreadPoolExecutor() as both:
+        sums = {
+            what: both.submit(on, host, f"head -c {MEBIBYTES}M /dev/urandom >{path}; {sum_of(path)}")
+            for what, (host, path) in wanted.items()
+        }
+    return {what: done.result().strip() for what, done in sums.items()}
+
+
+def sum_of(path: str) -> str:
+    """The command that prints a file's SHA-256 and nothing else."""
+    return f"sha256sum <{path} | cut -d ' ' -f 1"
+
+
 def move_files() -> dict[str, list[observe.Connection]]:
     """Make all transfers, compare sums, print speeds; return of each mode the connections of one session."""
-    home = f"/home/{FTP_USER}"
-    random = f"head -c {MEBIBYTES}M /dev/urandom >"
-    on("s1", f"{random}{home}/on-server; chown {FTP_USER}: {home}/on-server")
-    on("c1", f"{random}/var/tmp/on-client")
-    expected = {
-        "fetched": on("s1", f"sha256sum {home}/on-server")[:64],
-        "stored": on("c1", "sha256sum /var/tmp/on-client")[:64],
-    }
+    expected = make_files()
     say(f"\n== {MEBIBYTES} MiB through F and N, by clients on C, from and to the FTP server on S")
     seen: dict[str, list[observe.Connection]] = {}
     for client, mode, what, command in transfers():
-        on("c1", "rm -f /var/tmp/fetched")
-        on("s1", f"rm -f {home}/stored")
-        with observe.new_connections(DEMO) as connections:
-            times = on("c1", f"date +%s%N; {command} && date +%s%N").split()
-        seen.setdefault(mode, list(connections))
-        where = ("c1", "/var/tmp/fetched") if what == "fetched" else ("s1", f"{home}/stored")
-        if on(where[0], f"sha256sum {where[1]}")[:64] != expected[what]:
+        host, path = {"fetched": ("c1", "/var/tmp/fetched"), "stored": ("s1", f"{HOME}/stored")}[what]
+        on(host, f"rm -f {path}")
+        timed = f"date +%s%N; {command} && date +%s%N"
+        if mode in seen:
+            times = on("c1", timed).split()
+        else:
+            with observe.new_connections(DEMO) as connections:
+                times = on("c1", timed).split()
+            seen[mode] = connections
+        if on(host, sum_of(path)).strip() != expected[what]:
             raise LabError(f"The file that {client} {what} in {mode} mode is not the one that was sent.")
         seconds = (int(times[-1]) - int(times[0])) / 1e9
         speed = f"{MEBIBYTES / seconds:6.0f} MiB/s"
@@ -128,8 +147,11 @@ def show_connections(seen: dict[str, list[observe.Connection]]) -> None:
     """The six connections of a session in each mode."""
     for mode in MODES:
         say(f"\n== The connections of one {mode} session, from conntrack on F and on N")
-        for connection in observe.in_order(seen[mode]):
-            say(f"   {connection}")
+        connections = observe.in_order(seen[mode])
+        for connection, witnesses in connections:
+            say(f"   {connection} on {', '.join(witnesses)}")
+        if len(connections) != 6:
+            raise LabError(f"A session has six connections, and conntrack showed {len(connections)}.")
 
 
 def show_flows() -> None:
@@ -186,6 +208,7 @@ if __name__ == "__main__":
     try:
         main()
     except LabError as error:
-        sys.exit(f"demo: {error}")
+        there = " The lab is still there: `make shell HOST=F` looks, `make clean` removes it."
+        sys.exit(f"demo: {error}{there if DEMO.ssh_config.exists() else ''}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,15 +8,17 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from plan import FORWARDS, LETTERS, LINKS, Lab
+from plan import FORWARDS, LETTERS, LINKS, Lab, LabError
 from run import inside
 
 PATH = "CFNS"
+NETLINK_NETFILTER = "12"
 NAMES = {host: letter for letter, host in LETTERS.items()}
 OWNERS = {
     address.split("/")[0]: NAMES[end.host]
@@ -42,7 +44,7 @@ class Connection:
         arrow = "->" if self.opener == left else "<-"
         what = f"to port {self.port}" if self.port == 21 else f"to a port specified by {self.acceptor}"
         ends = f"{self.source:>18} -> {self.destination:<19}"
-        return f"{left} {arrow} {right}  {what:<28} {ends} on {self.witness}"
+        return f"{left} {arrow} {right}  {what:<28} {ends}"
 
 
 @contextmanager
@@ -57,14 +59,34 @@ def new_connections(lab: Lab) -> Iterator[list[Connection]]:
     }
     found: list[Connection] = []
     try:
-        time.sleep(0.3)  # until they listen
+        _await(lambda: all(_queued(watcher) is not None for watcher in watchers.values()), "listening")
         yield found
-        time.sleep(0.3)  # until the last event has been written
+        _await(lambda: not any(_queued(watcher) for watcher in watchers.values()), "done reading")
+        time.sleep(0.05)  # until the last one has been written, too
     finally:
         for host, watcher in watchers.items():
             watcher.send_signal(signal.SIGINT)
             output, _ = watcher.communicate()
             found += _connections(output, NAMES[host])
+
+
+def _queued(watcher: subprocess.Popen[str]) -> int | None:
+    """The bytes that wait in the watcher's netlink socket, or None while it has none that listens."""
+    process = Path("/proc", str(watcher.pid))
+    own = {str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()}
+    for line in (process / "net/netlink").read_text().splitlines()[1:]:
+        _, protocol, _, groups, queued, *_, inode = line.split()
+        if protocol == NETLINK_NETFILTER and int(groups, 16) and f"socket:[{inode}]" in own:
+            return int(queued)
+    return None
+
+
+def _await(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"conntrack is still not {what} after {seconds:.0f} s.")
+        time.sleep(0.01)
 
 
 def _connections(events: str, witness: str) -> Iterator[Connection]:
@@ -82,16 +104,18 @@ def _connections(events: str, witness: str) -> Iterator[Connection]:
             )
 
 
-def in_order(connections: Iterable[Connection]) -> list[Connection]:
-    """The session's connections as DESIGN lists them: control from C to S, then data from S to C.
+def in_order(connections: Iterable[Connection]) -> list[tuple[Connection, list[str]]]:
+    """As DESIGN lists a session's connections, each with its witnesses: control from C to S, then data back.
 
-    F and N both see what runs between them: it is listed once, as F saw it.
+    F and N both see what runs between them: that is one connection.
     """
-    unique: dict[tuple[str, str], Connection] = {}
+    unique: dict[tuple[str, str], tuple[Connection, list[str]]] = {}
     for connection in connections:
-        unique.setdefault((connection.source, connection.destination), connection)
+        ends = (connection.source, connection.destination)
+        unique.setdefault(ends, (connection, []))[1].append(connection.witness)
 
-    def rank(connection: Connection) -> tuple[int, int]:
+    def rank(seen: tuple[Connection, list[str]]) -> tuple[int, int]:
+        connection, _ = seen
         leg = min(PATH.index(connection.opener), PATH.index(connection.acceptor))
         return (0, leg) if connection.port == 21 else (1, -leg)
 

@@ -11,6 +11,7 @@ import pytest
 from support import ROOT, converge, fetch, ok, playbook, refused_run
 
 ALONE = ("--limit", "f1")
+SUMS = "cd /usr/local/lib/sluice/current; find . -type f -exec sha256sum {} + | sort"
 
 
 @pytest.fixture
@@ -92,3 +93,17 @@ def test_a_run_that_died_before_the_restart_is_healed(other: Path) -> None:
     running = pid()
     converge(*ALONE, playbook=other / "playbooks/site.yml", cwd=other)
     assert pid() == running
+
+
+def test_code_that_was_changed_on_the_host_is_put_right(other: Path) -> None:
+    """A changed file, and one that Python would take for its own library's, are named and go."""
+    before, running = ok("f1", SUMS), pid()
+    ok("f1", "cd /usr/local/lib/sluice/current; echo >>sluice/net/relay.py; echo >json.py")
+    check = converge(*ALONE, "--check", "--diff", playbook=other / "playbooks/site.yml", cwd=other)
+    for what in ("json.py: not of this release", "sluice/net/relay.py: another text"):
+        assert what in check.output
+    converge(*ALONE, playbook=other / "playbooks/site.yml", cwd=other)
+    assert ok("f1", SUMS) == before
+    assert pid() != running
+    play = converge(*ALONE, playbook=other / "playbooks/site.yml", cwd=other)
+    assert play.recap("f1")["changed"] == 0, play.output

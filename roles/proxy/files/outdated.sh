@@ -1,10 +1,12 @@
 #!/bin/sh
-# Prints "outdated" when the running proxy was started before its code, settings or unit were written, or runs under
-# another number than the user now has. Usage: outdated.sh USER
+# Prints "unread" when systemd has not read the unit as it is now, and "outdated" when the running proxy was started
+# before its code, settings or unit were written, or runs under another number than the user now has.
+# Usage: outdated.sh USER
 set -eu
 
 show() { systemctl show sluice.service --value --timestamp=us --property="$1"; }
 
+[ "$(show NeedDaemonReload)" != yes ] || echo unread
 pid=$(show MainPID)
 [ "$pid" != 0 ] || exit 0
 started=$(show ExecMainStartTimestamp)
