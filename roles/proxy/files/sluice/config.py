@@ -122,7 +122,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21 and 4.11."""
+    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21 and 4.11. drain: 10.4."""
 
     connect: float = 10
     greeting: float = 20
@@ -130,6 +130,7 @@ class Timeouts:
     data_idle: float = 300
     reply: float = 600
     idle: float = 900
+    drain: float = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class Settings:
     servers: Servers | None
     timeouts: Timeouts
     limits: Limits = Limits()
+    workers: int = 0  # as many as there are processors
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -183,10 +185,11 @@ def parse(data: dict[str, Any]) -> Settings:
         **{f.name: table.take(f.name, _seconds, seconds, f.default) for f in fields(Timeouts)}
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
+    workers = top.take("workers", _workers, "1 to 64 processes", 0)
     top.done()
     if problems:
         raise ConfigError(problems)
-    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits)
+    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers)
 
 
 class _Table:
@@ -390,6 +393,13 @@ def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise ValueError
     return value
+
+
+def _workers(value: Any) -> int:
+    number = _count(value)
+    if number > 64:
+        raise ValueError
+    return number
 
 
 def _seconds(value: Any) -> float:

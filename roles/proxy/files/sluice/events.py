@@ -181,6 +181,11 @@ class Stop:
     now: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """An operator ends the session."""
+
+
 Event = (
     Received
     | Ended
@@ -198,6 +203,7 @@ Event = (
     | DataIdle
     | Expired
     | Stop
+    | Kill
 )
 
 

@@ -138,6 +138,8 @@ class Session:
                 self._expired(timer)
             case events.Stop(now=now):
                 self._stop(now)
+            case events.Kill():
+                self._end("this session was ended by an operator", "proxy-error")
             case _:
                 self._data(event)
         self._advance()
@@ -673,6 +675,17 @@ class Session:
             self._start(Timer.ABORT, _ABOR_ANSWER)
         else:
             self._owed.forget_abor()
+
+    @property
+    def ident(self) -> str:
+        """The session's id."""
+        return self._ident
+
+    @property
+    def doing(self) -> str:
+        """The command that is being served, without its argument; "" while the session is idle."""
+        command = self._current.command if self._current else None
+        return show(command.verb.name) if command else ""
 
     def _stop(self, now: bool) -> None:
         self._stopping = True

@@ -64,6 +64,7 @@ class Runner:
         self._alarm: asyncio.TimerHandle | None = None
         self._stopping = False
         self._done = False
+        self._began = self._loop.time()
 
     def start(self) -> None:
         """Begin."""
@@ -84,6 +85,25 @@ class Runner:
             self._client.read_ahead()
         self._queue.append(event)
         self._work()
+
+    @property
+    def ident(self) -> str:
+        """The session's id."""
+        return self._session.ident
+
+    def describe(self) -> dict[str, str]:
+        """Return what an operator wants to know of the session, as text."""
+        found = {key.removeprefix("SLUICE_").lower(): v for key, v in self._session.log_fields().items()}
+        found["seconds"] = f"{self._loop.time() - self._began:.0f}"
+        moved = [channel for channel in self._channels.values() if channel.bytes]
+        found["bytes"] = str(sum(channel.bytes for channel in moved))
+        found["doing"] = self._session.doing
+        return found
+
+    def kill(self) -> None:
+        """End the session at once, by an operator's word."""
+        self.feed(events.Kill())
+        self._check_finished()
 
     def stop(self, now: bool) -> None:
         """End the session: when it is idle, or now."""

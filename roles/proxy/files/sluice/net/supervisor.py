@@ -1,53 +1,45 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the control listeners, hands them to the worker, listens to signals and tells systemd."""
+"""Opens the control listeners, keeps a worker for each processor, and changes them over on reload.
+
+A reload takes the settings and the code that are on the disk. The new code first checks the settings in a
+process of its own; only then this one becomes the new code (exec, with its process number, its listeners and
+its old workers), starts new workers, and lets the old ones finish what they have once the new ones serve.
+Nothing is refused and nothing is cut meanwhile; if anything fails, the old workers go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
-import traceback
-from collections.abc import Coroutine
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sluice import __version__
+from sluice import __version__, config
 from sluice.config import Settings
 from sluice.journal import Journal
-from sluice.net.control import family
-from sluice.net.worker import Worker
-from sluice.protocol.addresses import endpoint
+from sluice.net.link import Link, Message
+from sluice.net.listeners import ListenError, adopt, listen
+from sluice.net.places import Places, make_counts
+from sluice.net.worker_process import FAREWELL, internal
 
-_BACKLOG = 1024
+HANDOVER = "SLUICE_HANDOVER"  # the environment variable in which the old code hands on to the new
 _DRAIN = 20.0  # s for running transfers after SIGTERM (10.3)
-_FAREWELL = 5.0  # s for the last sockets to close
+_START = 15.0  # s for a worker to begin to serve
+_PAUSES = (0.1, 1.0, 5.0)  # s before a worker that died soon is started anew
+_SOON = 10.0  # s
 _NO_POLICY = "No policy protects this proxy: sluice-policy.service is not installed on this host."
 
 
 class StartError(Exception):
     """The proxy cannot start; the message is a sentence."""
-
-
-def listen(settings: Settings) -> list[socket.socket]:
-    """Make the control listeners, one for each client-side address. Raises StartError."""
-    listeners: list[socket.socket] = []
-    port = settings.client_side.control_port
-    for local in settings.client_side.addresses:
-        sock = socket.socket(family(local.address), socket.SOCK_STREAM)
-        listeners.append(sock)
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # accepted sockets inherit it (5.2)
-        if local.address.version == 6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind((str(local.address), port))
-            sock.listen(_BACKLOG)
-        except OSError as error:
-            place = endpoint(local.address, port)
-            raise StartError(f"cannot listen on {place}: {error.strerror}.") from None
-    return listeners
 
 
 def notify(state: str) -> None:
@@ -61,49 +53,440 @@ def notify(state: str) -> None:
         sock.sendto(state.encode(), path)
 
 
-async def run(settings: Settings) -> None:
-    """Run the proxy until SIGTERM or SIGINT; a second one ends it at once. Raises StartError."""
-    journal = Journal(bool(os.environ.get("JOURNAL_STREAM")))
-    signals: asyncio.Queue[None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, None)
-    hop = {"SLUICE_HOP": settings.hop}
-    loop.set_exception_handler(lambda _loop, context: journal.write("warning", _internal(context), 3, **hop))
-    try:
-        worker = Worker(settings, journal, listen(settings))
-    except ImportError:
-        raise StartError("servers.resolvers: python3-dnspython is not installed.") from None
-    worker.start()
-    if not os.environ.get("SLUICE_POLICY"):
-        journal.write("warning", _NO_POLICY, 4, **hop)
-    journal.write("started", f"sluice {__version__} serves hop {settings.hop} on {settings.host}", 6, **hop)
-    notify("READY=1")
-    await signals.get()
-    notify("STOPPING=1")
-    worker.close_listeners()
-    worker.stop(now=False)
-    if not await _either(worker.ended(), signals.get(), _DRAIN):
-        worker.stop(now=True)
-        await _either(worker.ended(), signals.get(), _FAREWELL)
-        worker.abandon()
-    if journal.dropped:
-        journal.write("warning", f"{journal.dropped} log records were dropped", 4, **hop)
+@dataclass(eq=False)
+class Child:
+    """A worker process."""
+
+    pid: int
+    link: Link
+    slot: int
+    generation: int
+    began: float
+    retiring: bool = False
+    ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    asked: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
 
 
-def _internal(context: dict[str, Any]) -> str:
-    """Describe what asyncio has to say of an error outside any session."""
-    error = context.get("exception")
-    trace = "".join(traceback.format_exception(error)) if error else ""
-    return f"internal error: {context['message']} {trace}"
+class Supervisor:
+    """The main process."""
+
+    def __init__(self, path: str, handover: dict[str, Any] | None) -> None:
+        """`path` is the file of the settings. `handover` is what the former code left."""
+        self._loop = asyncio.get_running_loop()
+        self._path = path
+        self._journal = Journal(bool(os.environ.get("JOURNAL_STREAM")))
+        self._children: list[Child] = []
+        self._empty = asyncio.Event()  # no child is left
+        self._stops: asyncio.Queue[None] = asyncio.Queue()
+        self._generation = 0
+        self._question = 0
+        self._deaths = 0
+        self._stopping = False
+        self._draining = False
+        self._busy = asyncio.Lock()  # one reload after the other
+        self._data: dict[str, Any] = {}
+        self._settings: Settings | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._askers: list[Link] = []
+        left = handover or {}
+        self._listeners = adopt(left.get("listeners", []))
+        self._counts = left.get("counts") or make_counts()
+        self._door = socket.socket(fileno=left["door"]) if left.get("door") else None
+        self._asker: int | None = left.get("asker")
+        for child in left.get("children", []):
+            self._adopt(child)
+
+    # --- the whole life ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; a second one ends it at once. Raises StartError."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stops.put_nowait, None)
+        self._loop.add_signal_handler(signal.SIGHUP, self._later, self._reload, None)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._bury)
+        self._loop.set_exception_handler(lambda _loop, context: self._log("warning", internal(context), 3))
+        await self._begin()
+        self._open_door()
+        notify("READY=1")
+        await self._stops.get()
+        await self._end()
+
+    async def _begin(self) -> None:
+        """Start workers on the settings of the file; after a handover the old ones go on if that fails."""
+        old = list(self._children)
+        try:
+            self._read()
+            await self._change_over(old)
+        except (StartError, config.ConfigError) as error:
+            if not old:
+                raise
+            self._log("warning", f"reload failed, the former settings and code go on: {error}", 3)
+            self._tell_asker({"failed": str(error)})
+            return
+        settings = self._settings
+        assert settings is not None  # noqa: S101 - _read has set it
+        if not os.environ.get("SLUICE_POLICY") and not old:
+            self._log("warning", _NO_POLICY, 4)
+        what = "serves" if not old else "was reloaded and serves"
+        _mark_loaded()
+        self._log("started", f"sluice {__version__} {what} hop {settings.hop} on {settings.host}", 6)
+        self._tell_asker({"done": f"sluice {__version__} serves with {len(self._serving())} workers."})
+
+    def _read(self) -> None:
+        try:
+            self._data = tomllib.loads(Path(self._path).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise StartError(f"{self._path}: {error}.") from None
+        self._settings = config.parse(self._data)
+
+    async def _change_over(self, old: list[Child]) -> None:
+        """Start the new generation; when all of it serves, let `old` retire."""
+        settings = self._settings
+        assert settings is not None  # noqa: S101 - _read has set it
+        try:
+            listeners = listen(settings, self._listeners)
+        except ListenError as error:
+            raise StartError(str(error)) from None
+        former, self._listeners = self._listeners, listeners
+        self._generation = 1 + max((child.generation for child in old), default=0)
+        new = [self._spawn() for _ in range(settings.workers or len(os.sched_getaffinity(0)))]
+        try:
+            await asyncio.wait_for(asyncio.gather(*(child.ready for child in new)), _START)
+        except (StartError, TimeoutError) as error:
+            for child in new:
+                self._dismiss(child)
+            for place, sock in listeners.items():
+                if place not in former:
+                    sock.close()
+            self._listeners = former
+            reason = str(error) or f"a worker did not begin to serve within {_START:g} s."
+            raise StartError(reason) from None
+        for child in old:
+            child.retiring = True
+            child.link.send({"do": "retire", "seconds": settings.timeouts.drain})
+        for place, sock in former.items():
+            if place not in listeners:
+                sock.close()
+
+    async def _end(self) -> None:
+        self._stopping = True
+        notify("STOPPING=1")
+        for sock in self._listeners.values():
+            sock.close()
+        if not self._children:
+            self._empty.set()
+        everybody = list(self._children)
+        for child in everybody:
+            child.link.send({"do": "refuse"})
+            child.link.send({"do": "stop", "now": False})
+            child.link.send({"do": "retire", "seconds": _DRAIN})
+        if not await self._all_gone(_DRAIN):
+            for child in everybody:
+                child.link.send({"do": "stop", "now": True})
+            await self._all_gone(FAREWELL + 1)
+        for child in list(self._children):
+            self._dismiss(child)
+        if self._door:
+            self._close_door()
+
+    def _close_door(self) -> None:
+        assert self._door is not None  # noqa: S101 - the caller looked
+        self._door.close()
+        Path(door_path()).unlink(missing_ok=True)
+
+    async def _all_gone(self, seconds: float) -> bool:
+        """Wait until no worker is left, for the next signal, or for the time; whether none is left."""
+        waits = [asyncio.ensure_future(self._empty.wait()), asyncio.ensure_future(self._stops.get())]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        return not self._children
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    def _serving(self) -> list[Child]:
+        return [child for child in self._children if not child.retiring]
+
+    def _spawn(self) -> Child:
+        """Start a worker of this generation."""
+        ours, theirs = socket.socketpair()
+        slots = {child.slot for child in self._children}
+        slot = next(number for number in range(len(slots) + 1) if number not in slots)
+        passed = [theirs.fileno(), self._counts, *(sock.fileno() for sock in self._listeners.values())]
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+            [sys.executable, "-sP", "-m", "sluice", "--worker", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=passed,
+            env=environment,
+        )
+        theirs.close()
+        process.returncode = 0  # we bury it ourselves
+        child = self._add(process.pid, ours, slot, self._generation)
+        child.link.send(
+            {
+                "do": "serve",
+                "settings": self._data,
+                "slot": slot,
+                "counts": self._counts,
+                "listeners": passed[2:],
+            }
+        )
+        return child
+
+    def _add(self, pid: int, sock: socket.socket, slot: int, generation: int) -> Child:
+        child: Child
+        link = Link(sock, lambda message: self._heard(child, message), lambda: self._lost(child))
+        child = Child(pid, link, slot, generation, self._loop.time())
+        self._children.append(child)
+        self._empty.clear()
+        return child
+
+    def _adopt(self, left: dict[str, Any]) -> None:
+        child = self._add(left["pid"], socket.socket(fileno=left["link"]), left["slot"], left["generation"])
+        child.retiring = left["retiring"]
+        child.ready.set_result(None)
+
+    def _heard(self, child: Child, message: Message) -> None:
+        match message:
+            case {"ready": True} if not child.ready.done():
+                child.ready.set_result(None)
+            case {"failed": reason} if not child.ready.done():
+                child.ready.set_exception(StartError(str(reason)))
+            case {"number": number, "answer": answer} if number in child.asked:
+                asked = child.asked.pop(number)
+                if not asked.done():
+                    asked.set_result(answer)
+
+    def _lost(self, child: Child) -> None:
+        """A worker's end of the link is closed: it has ended, or is about to."""
+        if child not in self._children:
+            return
+        self._gone(child)
+        for asked in child.asked.values():
+            if not asked.done():
+                asked.set_result(None)
+        if not child.ready.done():
+            child.ready.set_exception(StartError("a worker ended before it served."))
+            child.ready.exception()  # whoever waits gets it; nobody need wait
+        elif not child.retiring and not self._stopping:
+            self._log("warning", f"worker {child.pid} died; its sessions are lost, another one is started", 3)
+            self._later(self._replace, child)
+
+    async def _replace(self, dead: Child) -> None:
+        """Heal: another worker in the place of one that died, not too fast where they die soon."""
+        soon = self._loop.time() - dead.began < _SOON
+        self._deaths = self._deaths + 1 if soon else 0
+        await asyncio.sleep(_PAUSES[min(self._deaths, len(_PAUSES) - 1)] if soon else 0)
+        if self._stopping or self._draining or dead.generation != self._generation:
+            return
+        child = self._spawn()
+        try:
+            await asyncio.wait_for(child.ready, _START)
+        except (StartError, TimeoutError) as error:
+            self._dismiss(child)
+            self._log("warning", f"a worker could not be started: {error}", 3)
+            self._later(self._replace, child)
+
+    def _dismiss(self, child: Child) -> None:
+        """Be done with a worker at once."""
+        child.retiring = True
+        child.link.close()
+        if child in self._children:
+            self._gone(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+
+    def _gone(self, child: Child) -> None:
+        """It counts no more, and what it held is free."""
+        self._children.remove(child)
+        Places(0, self._counts).clear(child.slot)
+        if not self._children:
+            self._empty.set()
+
+    def _bury(self) -> None:
+        """Reap what has ended; what it means is told by its link."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    async def _ask(self, child: Child, question: str, **more: Any) -> Any:
+        """Return a worker's answer, None where it gives none."""
+        self._question += 1
+        number = self._question
+        child.asked[number] = self._loop.create_future()
+        child.link.send({"do": question, "number": number, **more})
+        try:
+            return await asyncio.wait_for(child.asked[number], FAREWELL)
+        except TimeoutError:
+            child.asked.pop(number, None)
+            return None
+
+    # --- reload -----------------------------------------------------------------------------------
+
+    async def _reload(self, asker: Link | None) -> None:
+        """Become the code on the disk, with the settings on the disk; or say why not, and change nothing."""
+        async with self._busy:
+            problem = "the proxy is stopping." if self._stopping else await self._check()
+            if problem:
+                self._log("warning", f"reload refused, nothing was changed: {problem}", 3)
+                if asker:
+                    asker.send({"failed": problem})
+                return
+            self._become_new(asker)
+
+    async def _check(self) -> str:
+        """Let the code on the disk check the settings on the disk; what is wrong, or ""."""
+        command = [sys.executable, "-sP", "-m", "sluice", "--check-config", "--config", self._path]
+        process = await asyncio.to_thread(
+            subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if process.returncode == 0:
+            return ""
+        return " ".join(process.stderr.split()) or f"the new code ended with {process.returncode}."
+
+    def _become_new(self, asker: Link | None) -> None:
+        """Exec the code on the disk in this process."""
+        children = [
+            {
+                "pid": child.pid,
+                "slot": child.slot,
+                "generation": child.generation,
+                "retiring": child.retiring,
+                "link": child.link.release(),
+            }
+            for child in self._children
+            if child.ready.done()
+        ]
+        listeners = [sock.fileno() for sock in self._listeners.values()]
+        door = self._door.fileno() if self._door else None
+        answer_to = asker.release() if asker else None
+        handover = {
+            "listeners": listeners,
+            "counts": self._counts,
+            "door": door,
+            "asker": answer_to,
+            "children": children,
+        }
+        for descriptor in (*listeners, self._counts, door, answer_to, *(child["link"] for child in children)):
+            if descriptor is not None:
+                os.set_inheritable(descriptor, True)
+        environment = {**os.environ, HANDOVER: json.dumps(handover)}
+        os.execve(  # noqa: S606 - no shell
+            sys.executable, [sys.executable, "-sP", "-m", "sluice", "--config", self._path], environment
+        )
+
+    def _tell_asker(self, message: Message) -> None:
+        """Answer whoever asked for the reload that this process has just made."""
+        if self._asker is not None:
+            with contextlib.suppress(OSError), socket.socket(fileno=self._asker) as sock:
+                sock.setblocking(True)
+                sock.settimeout(1)
+                sock.sendall(json.dumps(message).encode() + b"\n")
+            self._asker = None
+
+    # --- the operator's door ----------------------------------------------------------------------
+
+    def _open_door(self) -> None:
+        """Listen where `sluice` on this host asks; the proxy's group may."""
+        path = door_path()
+        if not path:
+            return
+        if self._door is None:
+            Path(path).unlink(missing_ok=True)
+            self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._door.bind(path)
+            Path(path).chmod(0o660)  # bind() leaves no moment in which others could: the directory is ours
+            self._door.listen(8)
+        self._door.setblocking(False)
+        self._loop.add_reader(self._door.fileno(), self._let_in)
+
+    def _let_in(self) -> None:
+        assert self._door is not None  # noqa: S101 - its reader is set
+        try:
+            sock, _name = self._door.accept()
+        except OSError:
+            return
+        link: Link
+
+        def gone() -> None:
+            self._askers.remove(link)
+
+        link = Link(sock, lambda message: self._later(self._serve_asker, link, message), gone)
+        self._askers.append(link)
+
+    async def _serve_asker(self, link: Link, message: Message) -> None:
+        match message:
+            case {"ask": "status"}:
+                link.send({"done": await self._status()})
+            case {"ask": "sessions"}:
+                everybody = [await self._ask(child, "sessions") for child in list(self._children)]
+                link.send({"done": [session for several in everybody for session in several or []]})
+            case {"ask": "kill", "session": str(session)}:
+                killed = [await self._ask(child, "kill", session=session) for child in list(self._children)]
+                link.send({"done": True} if any(killed) else {"failed": f"there is no session {session}."})
+            case {"ask": "drain"}:
+                self._drain()
+                link.send({"done": True})
+            case {"ask": "reload"}:
+                await self._reload(link)
+            case _:
+                link.send({"failed": "this question is not known."})
+
+    def _drain(self) -> None:
+        """Take no more clients until the next reload or start; sessions go on."""
+        self._draining = True
+        for child in self._children:
+            child.link.send({"do": "refuse"})
+        for sock in self._listeners.values():
+            sock.close()
+        self._listeners = {}
+        self._log("warning", "drained: no more clients are taken until the next reload or start", 4)
+
+    async def _status(self) -> dict[str, Any]:
+        settings = self._settings
+        workers = []
+        for child in list(self._children):
+            counts = await self._ask(child, "count") or {}
+            state = "retiring" if child.retiring else "serving"
+            workers.append({"pid": child.pid, "generation": child.generation, "state": state, **counts})
+        return {
+            "version": __version__,
+            "hop": settings.hop if settings else "",
+            "host": settings.host if settings else "",
+            "pid": os.getpid(),
+            "listening": [f"{address} port {port}" for address, port in self._listeners],
+            "workers": workers,
+        }
+
+    # --- small things -----------------------------------------------------------------------------
+
+    def _later(self, what: Any, *arguments: Any) -> None:
+        task = self._loop.create_task(what(*arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _log(self, event: str, message: str, priority: int) -> None:
+        fields = {"SLUICE_HOP": self._settings.hop} if self._settings else {}
+        self._journal.write(event, message, priority, **fields)
 
 
-async def _either(
-    wanted: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None], seconds: float
-) -> bool:
-    """Wait for either, or the time; return whether the wanted one came."""
-    tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(other)]
-    done, pending = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    return tasks[0] in done
+def _mark_loaded() -> None:
+    """Leave a mark with the time, by which others see whether files are newer than what runs."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "")
+    if directory:
+        mark = Path(directory) / "loaded"
+        mark.unlink(missing_ok=True)
+        mark.touch(0o644)
+
+
+def door_path() -> str:
+    """Where the operator's socket is; "" outside systemd, which makes the directory."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "")
+    return f"{directory}/control" if directory else ""
+
+
+async def run(path: str) -> None:
+    """Run the proxy until it is told to end. Raises StartError, ConfigError."""
+    left = os.environ.pop(HANDOVER, "")
+    await Supervisor(path, json.loads(left) if left else None).run()

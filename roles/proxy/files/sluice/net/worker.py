@@ -26,13 +26,15 @@ _PAUSE = 0.2  # s without accepting when descriptors run out (2.12)
 class Worker:
     """Serves sessions until it is stopped."""
 
-    def __init__(self, settings: Settings, journal: Journal, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self, settings: Settings, journal: Journal, listeners: list[socket.socket], places: Places
+    ) -> None:
         """The listeners bind and listen already; they are the worker's to close."""
         self._settings = settings
         self._journal = journal
         self._listeners = listeners
         self._pipes = PipePool()
-        self._places = Places(settings.limits.transfers)
+        self._places = places
         resolvers = settings.servers.resolvers if settings.servers else ()
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._runners: set[Runner] = set()
@@ -109,6 +111,24 @@ class Worker:
         self._runners.discard(runner)
         if not self._runners:
             self._empty.set()
+
+    # --- for the operator ------------------------------------------------------------------------
+
+    def count(self) -> dict[str, int]:
+        """Return how many sessions and transfers there are."""
+        return {"sessions": len(self._runners), "transfers": self._places.own}
+
+    def sessions(self) -> list[dict[str, str]]:
+        """Return what is to be known of each session."""
+        return [runner.describe() for runner in self._runners]
+
+    def kill(self, ident: str) -> bool:
+        """End a session at once, its transfer with RST; False where there is none with that id."""
+        for runner in list(self._runners):
+            if runner.ident == ident:
+                runner.kill()
+                return True
+        return False
 
     # --- stopping --------------------------------------------------------------------------------
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator asks of the running proxy, as `sluice status` on the host (python3 -m sluice.ctl)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from sluice import config
+
+SETTINGS = "/etc/sluice/sluice.toml"
+DIRECTORY = "/run/sluice"
+PATIENCE = 60.0  # s; a reload waits for new workers
+
+
+class NoAnswerError(Exception):
+    """The proxy was not reached, or said no; the message is a sentence."""
+
+
+def ask(question: dict[str, Any], door: str) -> Any:
+    """Return the proxy's answer. Raises NoAnswerError."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(door)
+            with sock.makefile("rwb") as stream:
+                stream.write(json.dumps(question).encode() + b"\n")
+                stream.flush()
+                line = stream.readline()
+    except FileNotFoundError:
+        raise NoAnswerError(f"There is no {door}: the proxy does not run.") from None
+    except PermissionError:
+        raise NoAnswerError(f"You may not open {door}: ask as root, or in the proxy's group.") from None
+    except TimeoutError:
+        raise NoAnswerError(f"The proxy gave no answer within {PATIENCE:g} s.") from None
+    except OSError as error:
+        raise NoAnswerError(f"Nobody answers at {door}: {error.strerror}.") from None
+    if not line:
+        raise NoAnswerError("The proxy closed the connection without an answer.")
+    answer = json.loads(line)
+    if "failed" in answer:
+        text = str(answer["failed"])
+        raise NoAnswerError(text[:1].upper() + text[1:])
+    return answer["done"]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text under their heads."""
+    every = [heads, *rows]
+    widths = [max(len(row[i]) for row in every) for i in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in every
+    )
+
+
+def show_status(status: dict[str, Any]) -> str:
+    """The status for a person."""
+    lines = [
+        f"sluice {status['version']}, hop {status['hop']} on {status['host']}, process {status['pid']}",
+        f"listening on {', '.join(status['listening']) or 'nothing: drained'}",
+        "",
+    ]
+    rows = [
+        [str(each.get(key, "?")) for key in ("pid", "state", "sessions", "transfers")]
+        for each in status["workers"]
+    ]
+    return "\n".join([*lines, table(["worker", "state", "sessions", "transfers"], rows)])
+
+
+def show_sessions(sessions: list[dict[str, str]]) -> str:
+    """The sessions for a person, the oldest first."""
+    keys = ("session", "client", "user", "server", "doing", "bytes", "seconds")
+    oldest = sorted(sessions, key=lambda each: -int(each["seconds"]))
+    return table(keys, [[each.get(key, "") or "-" for key in keys] for each in oldest])
+
+
+def check_config(path: str) -> int:
+    """Check a file of settings; 0, or 2 with a sentence for each mistake."""
+    try:
+        config.load(path, sys.stdin.buffer.read)
+    except config.ConfigError as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="sluice", description="Ask the FTP proxy of this host.")
+    result.add_argument("--json", action="store_true", help="print the answer as JSON")
+    verbs = result.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    verbs.add_parser("status", help="version, listeners, workers, sessions, transfers")
+    verbs.add_parser("sessions", help="each session: client, user, server, what it does")
+    kill = verbs.add_parser("kill", help="end a session at once, its transfer with a reset")
+    kill.add_argument("session", metavar="ID")
+    verbs.add_parser("drain", help="take no more clients until the next reload or start")
+    verbs.add_parser("reload", help="take the code and the settings on the disk, without cutting a session")
+    check = verbs.add_parser("check-config", help="check a file of settings")
+    check.add_argument(
+        "file", nargs="?", default=SETTINGS, metavar="FILE", help=f"- reads stdin ({SETTINGS})"
+    )
+    return result
+
+
+def main() -> int:
+    """Return the exit code: 0, 1 when the proxy says no or nothing, 2 when settings are wrong."""
+    arguments = parser().parse_args()
+    if arguments.verb == "check-config":
+        return check_config(arguments.file)
+    question = {"ask": arguments.verb}
+    if arguments.verb == "kill":
+        question["session"] = arguments.session
+    door = f"{os.environ.get('RUNTIME_DIRECTORY') or DIRECTORY}/control"
+    try:
+        answer = ask(question, door)
+    except NoAnswerError as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(answer))
+    elif arguments.verb == "status":
+        print(show_status(answer))
+    elif arguments.verb == "sessions":
+        print(show_sessions(answer))
+    elif isinstance(answer, str):
+        print(answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

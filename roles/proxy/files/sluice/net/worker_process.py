@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One worker as a process: what its supervisor tells it over their link, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import traceback
+from typing import Any
+
+from sluice import config
+from sluice.journal import Journal
+from sluice.net.link import Link, Message
+from sluice.net.places import Places
+from sluice.net.worker import Worker
+
+FAREWELL = 5.0  # s for the last sockets to close
+
+
+def internal(context: dict[str, Any]) -> str:
+    """Describe what asyncio has to say of an error outside any session."""
+    error = context.get("exception")
+    trace = "".join(traceback.format_exception(error)) if error else ""
+    return f"internal error: {context['message']} {trace}"
+
+
+class WorkerProcess:
+    """Serves until the supervisor says stop, or is gone: then everything ends with RST (6.4)."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._link = Link(socket.socket(fileno=descriptor), self._told, self._orphaned)
+        self._journal = Journal(bool(os.environ.get("JOURNAL_STREAM")))
+        self._worker: Worker | None = None
+        self._over = asyncio.Event()
+        self._retiring: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Return when there is nothing left to do."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: None)  # the supervisor gets them, too, and decides
+        await self._over.wait()
+        if self._journal.dropped:
+            self._journal.write("warning", f"{self._journal.dropped} log records were dropped", 4)
+
+    def _told(self, message: Message) -> None:
+        match message:
+            case {"do": "serve"}:
+                self._serve(message)
+            case {"do": "retire", "seconds": seconds}:
+                self._begin_to_retire(seconds)
+            case {"do": "stop", "now": now} if self._worker:
+                self._worker.stop(now)
+                if now:
+                    self._begin_to_retire(FAREWELL)
+            case {"do": "refuse"} if self._worker:
+                self._worker.close_listeners()
+            case {"do": question, "number": number} if self._worker:
+                self._link.send({"number": number, "answer": self._answer(question, message)})
+
+    def _serve(self, message: Message) -> None:
+        try:
+            settings = config.parse(message["settings"])
+            places = Places(settings.limits.transfers, message["counts"], message["slot"])
+            listeners = [socket.socket(fileno=each) for each in message["listeners"]]
+            hop = {"SLUICE_HOP": settings.hop}
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _loop, context: self._journal.write("warning", internal(context), 3, **hop)
+            )
+            self._worker = Worker(settings, self._journal, listeners, places)
+            self._worker.start()
+        except ImportError:
+            self._failed("servers.resolvers: python3-dnspython is not installed.")
+        except (config.ConfigError, OSError) as error:
+            self._failed(str(error))
+        else:
+            self._link.send({"ready": True})
+
+    def _failed(self, reason: str) -> None:
+        self._link.send({"failed": reason})
+        self._over.set()
+
+    def _answer(self, question: str, message: Message) -> Any:
+        assert self._worker is not None  # noqa: S101 - the caller looked
+        if question == "count":
+            return self._worker.count()
+        if question == "sessions":
+            return self._worker.sessions()
+        if question == "kill":
+            return self._worker.kill(message["session"])
+        return None
+
+    def _begin_to_retire(self, seconds: float) -> None:
+        """Take no more clients; end when the last session has, or after this time."""
+        if self._retiring:
+            self._retiring.cancel()
+        self._retiring = asyncio.get_running_loop().create_task(self._retire(seconds))
+
+    async def _retire(self, seconds: float) -> None:
+        if self._worker:
+            self._worker.close_listeners()
+            try:
+                await asyncio.wait_for(self._worker.ended(), seconds)
+            except TimeoutError:
+                self._worker.stop(now=True)
+                try:
+                    await asyncio.wait_for(self._worker.ended(), FAREWELL)
+                except TimeoutError:
+                    self._worker.abandon()
+        self._over.set()
+
+    def _orphaned(self) -> None:
+        if self._worker:
+            self._worker.close_listeners()
+            self._worker.abandon()
+        self._over.set()
+
+
+async def run(descriptor: int) -> None:
+    """Be the worker at the other end of this link."""
+    await WorkerProcess(descriptor).run()
