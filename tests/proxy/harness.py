@@ -218,6 +218,9 @@ class Proxy:
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notify.bind(str(notify_path))
         notify_path.chmod(0o777)
+        self.runtime = self.directory / "run"
+        self.runtime.mkdir()
+        self.runtime.chmod(0o777)
         notify.settimeout(0.05)
         full = command(
             site,
@@ -226,6 +229,7 @@ class Proxy:
             environment={
                 "NOTIFY_SOCKET": str(notify_path),
                 "SLUICE_POLICY": "inet sluice",
+                "RUNTIME_DIRECTORY": str(self.runtime),
                 **(environment or {}),
             },
         )
@@ -247,6 +251,27 @@ class Proxy:
     @property
     def name(self) -> str:
         return str(self.settings["hop"])
+
+    def configure(self, settings: Settings) -> None:
+        """Write other settings to its file; nothing more."""
+        self.settings = settings
+        (self.directory / "sluice.toml").write_text(toml(settings))
+
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Ask it as an operator on its host does: `sluice status` and the like."""
+        return subprocess.run(
+            [PYTHON, "-sP", "-m", "sluice.ctl", *words],
+            env={"PYTHONPATH": str(PACKAGE), "RUNTIME_DIRECTORY": str(self.runtime)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Its workers, as it tells."""
+        found: list[dict[str, Any]] = json.loads(self.ask("--json", "status").stdout)["workers"]
+        return found
 
     def alive(self) -> bool:
         return self.process.poll() is None

@@ -33,19 +33,18 @@ def ask(question: dict[str, Any], door: str) -> Any:
                 stream.flush()
                 line = stream.readline()
     except FileNotFoundError:
-        raise NoAnswerError(f"There is no {door}: the proxy does not run.") from None
+        raise NoAnswerError(f"there is no {door}: the proxy does not run.") from None
     except PermissionError:
-        raise NoAnswerError(f"You may not open {door}: ask as root, or in the proxy's group.") from None
+        raise NoAnswerError(f"you may not open {door}: ask as root, or in the proxy's group.") from None
     except TimeoutError:
-        raise NoAnswerError(f"The proxy gave no answer within {PATIENCE:g} s.") from None
+        raise NoAnswerError(f"the proxy gave no answer within {PATIENCE:g} s.") from None
     except OSError as error:
-        raise NoAnswerError(f"Nobody answers at {door}: {error.strerror}.") from None
+        raise NoAnswerError(f"nobody answers at {door}: {error.strerror}.") from None
     if not line:
-        raise NoAnswerError("The proxy closed the connection without an answer.")
+        raise NoAnswerError("the proxy closed the connection without an answer.")
     answer = json.loads(line)
     if "failed" in answer:
-        text = str(answer["failed"])
-        raise NoAnswerError(text[:1].upper() + text[1:])
+        raise NoAnswerError(str(answer["failed"]))
     return answer["done"]
 
 

@@ -76,6 +76,7 @@ class Supervisor:
         self._path = path
         self._journal = Journal(bool(os.environ.get("JOURNAL_STREAM")))
         self._children: list[Child] = []
+        self._pids: set[int] = set()  # of workers that are not reaped yet
         self._empty = asyncio.Event()  # no child is left
         self._stops: asyncio.Queue[None] = asyncio.Queue()
         self._generation = 0
@@ -93,8 +94,10 @@ class Supervisor:
         self._counts = left.get("counts") or make_counts()
         self._door = socket.socket(fileno=left["door"]) if left.get("door") else None
         self._asker: int | None = left.get("asker")
+        self._pids.update(left.get("pids", []))
         for child in left.get("children", []):
             self._adopt(child)
+        self._bury()  # whoever ended during exec
 
     # --- the whole life ---------------------------------------------------------------------------
 
@@ -238,6 +241,7 @@ class Supervisor:
         child: Child
         link = Link(sock, lambda message: self._heard(child, message), lambda: self._lost(child))
         child = Child(pid, link, slot, generation, self._loop.time())
+        self._pids.add(pid)
         self._children.append(child)
         self._empty.clear()
         return child
@@ -305,10 +309,12 @@ class Supervisor:
             self._empty.set()
 
     def _bury(self) -> None:
-        """Reap what has ended; what it means is told by its link."""
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        """Reap the workers that have ended, and nobody else's process; their links tell what it means."""
+        for pid in list(self._pids):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            self._pids.discard(pid)
 
     async def _ask(self, child: Child, question: str, **more: Any) -> Any:
         """Return a worker's answer, None where it gives none."""
@@ -367,6 +373,7 @@ class Supervisor:
             "door": door,
             "asker": answer_to,
             "children": children,
+            "pids": list(self._pids),
         }
         for descriptor in (*listeners, self._counts, door, answer_to, *(child["link"] for child in children)):
             if descriptor is not None:
