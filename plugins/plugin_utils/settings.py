@@ -23,6 +23,7 @@ DEFAULT_TIMEOUTS = {
     "data_idle": 300,
     "reply": 600,
     "idle": 900,
+    "drain": 3600,
 }
 LONGEST_TIMEOUT = 86400  # a day
 NESTED = ("greeting", "data_connect", "reply")

@@ -48,6 +48,7 @@ def test_a_hop_before_another() -> None:
             "data_idle": 300,
             "reply": 605,
             "idle": 900,
+            "drain": 3600,
         },
     }
 
