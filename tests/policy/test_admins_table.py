@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import jinja2
 import pytest
-from ansible.plugins.test.core import TestModule as Tests
+from ansible.plugins.test import core
 from ansible_collections.sluice.ftp.plugins.filter.allowed_flows import allowed_flows
 
 from .conftest import WHOLE, drawn
@@ -52,7 +52,7 @@ def load(path: Trial, flows: Sequence[dict[str, Any]]) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.tests["search"] = Tests().tests()["search"]
+    environment.tests["search"] = core.TestModule().tests()["search"]
     text = environment.get_template("firewall.nft.j2").render(
         firewall_management=["192.0.2.0/24"], firewall_ftp_user=UIDS["proxy"], firewall_ftp_flows=flows
     )
