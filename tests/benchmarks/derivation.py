@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long it takes to read a description, and to derive the flows and the rules of all its hosts.
+"""How long it takes to read a description, and to derive the flows and the rules of its hosts.
 
-    make bench-derivation
-    tests/benchmarks/derivation.py --hosts 1000 --hops 50 --networks 20000
+    make bench
 
-The path is read once; then each host's flows are derived, and each host's rules. Half of the networks are the
-clients', half the servers', and half of either IPv4. Two curves: more hosts, and more networks. Nothing is
-asserted: the figures are for people."""
+The path is read once; then the flows of all hosts are derived, and the rules of a few. Half of the networks
+are the clients', half the servers', and half of either IPv4. Three curves end in the same whole: longer
+paths, more hosts in a hop, more networks. Nothing is asserted: the figures are for people.
+
+A host's flows are to cost what its own two legs cost: its neighbours' hosts and, at an end of the path, the
+networks there. Its rules hold the whole path in sets, so that FTP goes past no proxy: they cost what the
+path costs."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path as File
 from typing import Any
@@ -23,10 +25,12 @@ sys.path.insert(0, str(File(__file__).parents[2] / "playbooks/collections"))
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import derive
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import Host
 from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import ruleset
 
 UID = 990
-STEPS = (20, 10, 5, 2, 1)  # a curve's points: the whole divided by these
+HOPS, EACH, NETWORKS = 50, 20, 20000  # the whole: 1,000 hosts
+RULES = 10  # of so many hosts, from the first to the last: of all it takes minutes
 CLIENTS, SERVERS = (0x14000000, 0xFC00 << 112), (0x3C000000, 0xFD00 << 112)
 
 
@@ -61,40 +65,44 @@ def topology(hosts: int, hops: int, count: int) -> dict[str, Any]:
     }
 
 
-def measured(hosts: int, hops: int, count: int) -> str:
-    """A row of the table."""
-    said = topology(hosts, hops, count)
+def milliseconds(work: Callable[[Host], object], hosts: Sequence[Host]) -> float:
+    """What the work costs, for each of these hosts."""
+    began = time.perf_counter()
+    for host in hosts:
+        work(host)
+    return (time.perf_counter() - began) / len(hosts) * 1e3
+
+
+def measured(hops: int, each: int, count: int) -> str:
+    """A row of the table: `each` hosts in every hop."""
+    said = topology(hops * each, hops, count)
     began = time.perf_counter()
     path = read_path(said)
-    read = time.perf_counter()
+    read = time.perf_counter() - began
     every = [host for hop in path.hops for host in hop.hosts]
-    for host in every:
-        derive(path, host)
-    flows = time.perf_counter()
-    for host in every:
-        ruleset(path, host, UID)
-    rules = time.perf_counter()
+    flows = milliseconds(lambda host: derive(path, host), every)
+    end = milliseconds(lambda host: derive(path, host), path.hops[0].hosts)
+    middle = milliseconds(lambda host: derive(path, host), path.hops[hops // 2].hosts)
+    rules = milliseconds(lambda host: ruleset(path, host, UID), every[:: max(len(every) // RULES, 1)])
     return (
-        f"{hosts:6} {hops:5} {count:9} {read - began:9.2f} {flows - read:9.3f} {(flows - read) / hosts * 1e3:9.3f}"
-        f" {rules - flows:9.2f} {(rules - flows) / hosts * 1e3:9.2f}"
+        f"{hops:5} {each:9} {len(every):6} {count:9} | {read:6.2f} | {flows * len(every) / 1e3:8.3f}"
+        f" {end:9.3f} {middle:9.3f} | {rules:7.1f}"
     )
 
 
 def main() -> None:
     """Print the curves."""
-    parser = argparse.ArgumentParser(description="Seconds to derive the flows and the rules of all hosts.")
-    parser.add_argument("--hosts", type=int, default=1000)
-    parser.add_argument("--hops", type=int, default=50)
-    parser.add_argument("--networks", type=int, default=20000)
-    said = parser.parse_args()
-    print("                         read      flows of all hosts  rules of all hosts")
-    print(" hosts  hops  networks    s             s   ms each         s   ms each")
-    for step in STEPS:
-        hosts = max(said.hosts // step, 1)
-        print(measured(hosts, min(said.hops, hosts), said.networks), flush=True)
-    print()
-    for step in STEPS:
-        print(measured(said.hosts, min(said.hops, said.hosts), max(said.networks // step, 2)), flush=True)
+    print("                                 |   read |     flows of ... hosts      |   rules")
+    print("                                 |        |   all     first    middle   |")
+    print(" hops hosts/hop  hosts  networks |      s |        s   ms each   ms each | ms each")
+    for rows in (
+        [(hops, EACH, NETWORKS) for hops in (5, 10, 20, HOPS)],
+        [(HOPS, each, NETWORKS) for each in (1, 5, 10, EACH)],
+        [(HOPS, EACH, count) for count in (20, 2000, 10000, NETWORKS)],
+    ):
+        print()
+        for row in rows:
+            print(measured(*row), flush=True)
 
 
 if __name__ == "__main__":

@@ -105,5 +105,5 @@ def test_without_the_examples_rules_no_flow_passes(path: Trial, around: Around) 
 def test_without_our_table_more_would_pass(path: Trial, around: Around) -> None:
     """The administrator's rules know peers and ports; who holds the local end is ours to say (F3)."""
     path.network.namespaces[HOST].run("nft", "delete", "table", "inet", "sluice")
-    probes = [one for one in around.all(PROBES) if HOST == one.acceptor.place and not expected(path, one)]
+    probes = [one for one in around.all(PROBES) if one.acceptor.place == HOST and not expected(path, one)]
     assert passed(path, probes) != set()
