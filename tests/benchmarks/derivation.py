@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long it takes to read a description, and to derive the flows and the rules of its hosts.
 
