@@ -149,10 +149,11 @@ def _own_end(name: str, side: Side, ports: SidePorts) -> _End:
 
 def _hop_end(name: str, members: Sequence[tuple[Side, SidePorts]]) -> _End:
     """A neighbouring hop, all its hosts."""
-    networks = dict.fromkeys(each for side, _ports in members for each in side.seen)
-    listen = _use((side.seen, ports.listen) for side, ports in members)
+    hosts = [(side.seen, side, ports) for side, ports in members]
+    networks = dict.fromkeys(each for seen, _side, _ports in hosts for each in seen)
+    listen = _use((seen, ports.listen) for seen, _side, ports in hosts)
     # What translates a neighbour's addresses may give its connections other source ports too.
-    source = _use((side.seen, ANY_PORT if side.translated else ports.source) for side, ports in members)
+    source = _use((seen, ANY_PORT if side.translated else ports.source) for seen, side, ports in hosts)
     return _End(name, tuple(networks), CONTROL, listen, source)
 
 
