@@ -132,13 +132,13 @@ def _words(seen: Seen) -> str:
 def trial(spec: PathSpec, policed: Sequence[str] | None = None) -> Iterator[Trial]:
     """The path of `spec`, with rules on the hosts `policed` (all unless said)."""
     description = spec.description()
-    with Network(spec.nodes()) as network:
+    with Network(spec.row()) as network:
         made = Trial(
             spec,
             description,
             network,
             Prober(network),
-            Reference(description.topology, description.mode, description.ports),
+            Reference(description.topology, description.mode, description.ports, **description.scope),
             tuple(spec.hosts if policed is None else policed),
         )
         made.reload()
