@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from .probe import Protocol
 from .values import ANY_PORT, ANYWHERE, Addresses, Packet, Ports
 
 
@@ -16,7 +17,7 @@ from .values import ANY_PORT, ANYWHERE, Addresses, Packet, Ports
 class Opening:
     """Connections that may be opened. Without a protocol: anything between these addresses."""
 
-    protocol: str
+    protocol: Protocol | Literal[""]
     sources: Addresses
     destinations: Addresses
     ports: Ports

@@ -12,7 +12,8 @@ from typing import Final
 import pytest
 
 from .conftest import WHOLE, drawn
-from .paths import FAMILIES, HopSpec, PathSpec, leg_address
+from .edges import FAMILIES
+from .paths import HopSpec, PathSpec, leg_address
 from .probe import End, Probe, User, probe
 from .prober import SILENCE
 from .probes import Around
