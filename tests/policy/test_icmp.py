@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scope `exclusive` drops by default, and ICMP with it, were it not for its own rules (F12, Policy 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from .edges import FAMILIES
+from .icmp import data_arrives, echo_comes_back, neighbours_are_found, smaller_mtu
+from .paths import HopSpec, HostSpec, PathSpec, leg_address
+from .probe import End
+from .rules import delete, rules
+from .scopes import ANYWHERE, Scope
+from .trial import Trial, trial
+
+pytestmark = pytest.mark.usefixtures("packets")
+
+EXCLUSIVE: Final = Scope(
+    "exclusive",
+    management={"networks": ANYWHERE},
+    forward=({"from": ANYWHERE, "to": ANYWHERE, "protocol": "tcp", "ports": 80},),
+)
+
+
+@pytest.fixture(scope="module")
+def path() -> Iterator[Trial]:
+    """C - f1 - a router - n1 and n2 - a router - S; rules on f1 alone."""
+    spec = PathSpec((HopSpec(), HopSpec(others=(HostSpec(),))), ("both", "both", "both"), scope=EXCLUSIVE)
+    with trial(spec, ["f1"]) as made:
+        yield made
+
+
+@pytest.fixture
+def without(path: Trial) -> Iterator[Trial]:
+    """The same without any rule for ICMP."""
+    namespace = path.network.namespaces["f1"]
+    found = [rule for rule in rules(namespace) if "icmp" in rule.text]
+    assert found
+    for rule in found:
+        delete(namespace, rule)
+    yield path
+    path.reload()
+
+
+def own(family: int) -> tuple[End, End]:
+    """The proxy of f1 sends to that of n1."""
+    return (
+        End("f1", leg_address(1, family, 1), "proxy", 53500),
+        End("n1", leg_address(1, family, 2), "proxy", 50500),
+    )
+
+
+def past(family: int) -> tuple[End, End]:
+    """C sends to S past f1, which may forward that."""
+    return End("C", leg_address(0, family, 1), "root", 33000), End("S", leg_address(2, family, 2), "root", 80)
+
+
+# whose packets are too long, and who says so over which device: f1 hears it, passes it on, says it itself
+SAYS: Final = {
+    "heard": (own, "between1", "right0"),
+    "passed on": (past, "between1", "right0"),
+    "said": (past, "f1", "right0"),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("what", SAYS)
+def test_a_smaller_mtu_is_told(path: Trial, what: str, family: int) -> None:
+    """F12: all of 200,000 bytes arrive."""
+    ends, place, device = SAYS[what]
+    with smaller_mtu(path, place, device, ["C", "f1"]):
+        assert data_arrives(path, *ends(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("what", SAYS)
+def test_without_the_rules_nothing_arrives(without: Trial, what: str, family: int) -> None:
+    """F12: without this the test before would prove nothing."""
+    ends, place, device = SAYS[what]
+    with smaller_mtu(without, place, device, ["C", "f1"]):
+        assert not data_arrives(without, *ends(family))
+
+
+# who asks, over which device, for whom
+ASKS: Final = [("C", "right0", "fe80::2"), ("f1", "left0", "fe80::1")]
+
+
+@pytest.mark.parametrize("asks", ASKS, ids=["asked", "asking"])
+def test_neighbours_are_found(path: Trial, asks: tuple[str, str, str]) -> None:
+    """IPv6 finds nobody without neighbour discovery, in either direction."""
+    assert neighbours_are_found(path, *asks)
+
+
+@pytest.mark.parametrize("asks", ASKS, ids=["asked", "asking"])
+def test_without_the_rules_nobody_is_found(without: Trial, asks: tuple[str, str, str]) -> None:
+    """Without this the test before would prove nothing."""
+    assert not neighbours_are_found(without, *asks)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_echo(path: Trial, family: int) -> None:
+    """The host answers and may ask; its proxy's user may not, and nothing is forwarded that nobody listed."""
+    client, host, server = leg_address(0, family, 1), leg_address(0, family, 2), leg_address(2, family, 2)
+    assert echo_comes_back(path, "C", host)
+    assert echo_comes_back(path, "f1", client)
+    assert not echo_comes_back(path, "f1", client, "proxy")
+    assert not echo_comes_back(path, "C", server)
