@@ -17,6 +17,8 @@ from .paths import HopSpec, PathSpec, leg_address
 from .probe import End, Probe, User, probe
 from .prober import SILENCE
 from .probes import Around
+from .rules import delete, rules
+from .scopes import ANYWHERE, GUARD, HOST, MANAGEMENT, Scope
 from .trial import Trial, trial
 
 pytestmark = pytest.mark.usefixtures("packets")
@@ -39,11 +41,20 @@ HELPER = f"""
 """
 
 
-@pytest.fixture
-def path() -> Iterator[Trial]:
+# in `exclusive` all of TCP is forwarded that FTP's own rules do not stop
+EXCLUSIVE: Final = Scope(
+    "exclusive",
+    MANAGEMENT[1],
+    HOST[2],
+    forward=({"from": ANYWHERE, "to": ANYWHERE, "protocol": "tcp", "ports": "1-65535"},),
+)
+
+
+@pytest.fixture(params=[GUARD, EXCLUSIVE], ids=lambda scope: scope.name)
+def path(request: pytest.FixtureRequest) -> Iterator[Trial]:
     """Two hops, active data to the clients from port 20; rules on f1 alone."""
     source = {"client_side": {"source": "20"}}
-    spec = PathSpec((HopSpec(ports=source), HopSpec()), ("both", "both", "both"))
+    spec = PathSpec((HopSpec(ports=source), HopSpec()), ("both", "both", "both"), scope=request.param)
     with trial(spec, ["f1"]) as made:
         yield made
 
@@ -152,7 +163,9 @@ def test_the_helper_helps(path: Trial, family: int) -> None:
     """Without this the test before would prove nothing: the helper knows the data connection for its own."""
     namespace = path.network.namespaces["f1"]
     namespace.run("nft", "-f", "-", stdin=HELPER)
-    namespace.run("nft", "flush", "chain", "inet", "sluice", "forward")
+    for rule in rules(namespace):
+        if "ct helper" in rule.text:
+            delete(namespace, rule)
     namespace.run("nft", "-f", "-", stdin=HELPED_IS_SEEN)
     assert helped_data_passes(path, family)
     assert "counter packets 0 " not in namespace.run("nft", "list", "table", "inet", "seen")
