@@ -377,7 +377,7 @@ class Around:
         return [found[index] for one in rounds(found)[:ROUNDS] for index in one]
 
     def at_edges(self) -> list[Probe]:
-        """All that stand beside what is allowed, and what passes this host: to see rules wrong by a step."""
+        """All beside what is allowed, what passes this host, and loopback: to see rules wrong by a step."""
         drafts = _once(beside for draft in self._allowed() for beside in self.beside(draft))
         found = [self.probe(draft) for draft in drafts]
         control = [
@@ -385,6 +385,7 @@ class Around:
         ]
         found += self.through(places=100, pairs=100, ports=[CONTROL, *control, 80])
         found += self.forwarded()
+        found += self.loopback()
         return self._distinct(found)
 
     def _allowed(self) -> list[Draft]:

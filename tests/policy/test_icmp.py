@@ -9,9 +9,8 @@ from typing import Final
 import pytest
 
 from .edges import FAMILIES
-from .icmp import data_arrives, echo_comes_back, neighbours_are_found, smaller_mtu
+from .icmp import ASKS, SAYS, data_arrives, echo_comes_back, neighbours_are_found, smaller_mtu
 from .paths import HopSpec, HostSpec, PathSpec, leg_address
-from .probe import End
 from .rules import delete, rules
 from .scopes import ANYWHERE, Scope
 from .trial import Trial, trial
@@ -21,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("packets")
 EXCLUSIVE: Final = Scope(
     "exclusive",
     management={"networks": ANYWHERE},
+    host=({"direction": "in", "protocol": "tcp", "ports": 80},),
     forward=({"from": ANYWHERE, "to": ANYWHERE, "protocol": "tcp", "ports": 80},),
 )
 
@@ -45,27 +45,6 @@ def without(path: Trial) -> Iterator[Trial]:
     path.reload()
 
 
-def own(family: int) -> tuple[End, End]:
-    """The proxy of f1 sends to that of n1."""
-    return (
-        End("f1", leg_address(1, family, 1), "proxy", 53500),
-        End("n1", leg_address(1, family, 2), "proxy", 50500),
-    )
-
-
-def past(family: int) -> tuple[End, End]:
-    """C sends to S past f1, which may forward that."""
-    return End("C", leg_address(0, family, 1), "root", 33000), End("S", leg_address(2, family, 2), "root", 80)
-
-
-# whose packets are too long, and who says so over which device: f1 hears it, passes it on, says it itself
-SAYS: Final = {
-    "heard": (own, "between1", "right0"),
-    "passed on": (past, "between1", "right0"),
-    "said": (past, "f1", "right0"),
-}
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("what", SAYS)
 def test_a_smaller_mtu_is_told(path: Trial, what: str, family: int) -> None:
@@ -84,20 +63,16 @@ def test_without_the_rules_nothing_arrives(without: Trial, what: str, family: in
         assert not data_arrives(without, *ends(family))
 
 
-# who asks, over which device, for whom
-ASKS: Final = [("C", "right0", "fe80::2"), ("f1", "left0", "fe80::1")]
-
-
-@pytest.mark.parametrize("asks", ASKS, ids=["asked", "asking"])
-def test_neighbours_are_found(path: Trial, asks: tuple[str, str, str]) -> None:
+@pytest.mark.parametrize("what", ASKS)
+def test_neighbours_are_found(path: Trial, what: str) -> None:
     """IPv6 finds nobody without neighbour discovery, in either direction."""
-    assert neighbours_are_found(path, *asks)
+    assert neighbours_are_found(path, *ASKS[what])
 
 
-@pytest.mark.parametrize("asks", ASKS, ids=["asked", "asking"])
-def test_without_the_rules_nobody_is_found(without: Trial, asks: tuple[str, str, str]) -> None:
+@pytest.mark.parametrize("what", ASKS)
+def test_without_the_rules_nobody_is_found(without: Trial, what: str) -> None:
     """Without this the test before would prove nothing."""
-    assert not neighbours_are_found(without, *asks)
+    assert not neighbours_are_found(without, *ASKS[what])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

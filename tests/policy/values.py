@@ -74,4 +74,5 @@ class Packet:
 
 ANY_PORT: Final = Ports(((0, 65535),))
 NO_PORT: Final = Ports(())
+NO_ADDRESS: Final = Addresses(())
 ANYWHERE: Final = Addresses((ip_network("0.0.0.0/0"), ip_network("::/0")))
