@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A path of network namespaces: one for each place, in a row, veth links between neighbours, IPv4 and IPv6.
 
+Where several nodes share a position, each is linked with every node of the next one; what lies further is
+reached over the first of them, there and back, and they reach each other over what stands on their left.
+
 The namespaces have no name and no file: they live by the descriptors of this process, so the kernel removes
 them with everything inside however the process ends, a kill included.
 
@@ -19,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -38,6 +41,7 @@ _SETTINGS: Final = {
     "net/ipv4/conf/default/send_redirects": "0",
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/default/addr_gen_mode": "1",  # no link-local address of the kernel's own
+    "net/ipv4/ping_group_range": "0 0",  # sockets for echo requests
     "net/ipv4/tcp_max_syn_backlog": "4096",
     "net/ipv4/tcp_synack_retries": "0",  # a half-open request is gone after a second
 }
@@ -137,11 +141,26 @@ class Node:
         return self.addresses + tuple(one.public for one in self.translations)
 
 
-class Network:
-    """The nodes in a row. Every address is reached over the row, whichever network it lies in."""
+@dataclass(frozen=True)
+class _Link:
+    """A veth pair between the node `left` and the node `right`."""
 
-    def __init__(self, nodes: Sequence[Node]):
-        self.nodes = tuple(nodes)
+    number: int
+    left: Node
+    right: Node
+    left_device: str
+    right_device: str
+
+
+class Network:
+    """The nodes in a row, several at one position where they come as a sequence.
+
+    Every address is reached over the row, whichever network it lies in."""
+
+    def __init__(self, row: Sequence[Node | Sequence[Node]]):
+        self.row = tuple((one,) if isinstance(one, Node) else tuple(one) for one in row)
+        self.nodes = tuple(node for several in self.row for node in several)
+        self.links = tuple(_links(self.row))
         self.namespaces: dict[str, Namespace] = {}
         with ExitStack() as stack:
             nursery = stack.enter_context(_closing(Namespace("nursery")))
@@ -151,8 +170,9 @@ class Network:
                 for node in self.nodes:
                     self.namespaces[node.name] = stack.enter_context(_closing(Namespace(node.name)))
             self._link()
-            for at in range(len(self.nodes)):
-                self._configure(at)
+            for at, several in enumerate(self.row):
+                for node in several:
+                    self._configure(at, node)
             self._wait_for_links()
             self._stack = stack.pop_all()
 
@@ -175,20 +195,20 @@ class Network:
             namespace.forget_connections()
 
     def _link(self) -> None:
-        for at, (left, right) in enumerate(pairwise(self.nodes)):
-            self.namespaces[left.name].run(
-                "ip", "link", "add", "right", "address", _mac(at, 1), "type", "veth",
-                "peer", "name", "left", "address", _mac(at, 2),
-                "netns", self.namespaces[right.name].path,
+        for link in self.links:
+            self.namespaces[link.left.name].run(
+                "ip", "link", "add", link.left_device, "address", _mac(link.number, 1), "type", "veth",
+                "peer", "name", link.right_device, "address", _mac(link.number, 2),
+                "netns", self.namespaces[link.right.name].path,
             )  # fmt: skip
 
     def _wait_for_links(self) -> None:
         """Until a datagram comes over each link both ways: for a moment a new link drops everything."""
-        for left, right in pairwise(self.nodes):
+        for link in self.links:
             with ExitStack() as stack:
                 ends = [
-                    stack.enter_context(self._at(left.name, "right", "fe80::1")),
-                    stack.enter_context(self._at(right.name, "left", "fe80::2")),
+                    stack.enter_context(self._at(link.left.name, link.left_device, "fe80::1")),
+                    stack.enter_context(self._at(link.right.name, link.right_device, "fe80::2")),
                 ]
                 until = time.monotonic() + 5
                 for sender, receiver in (ends, ends[::-1]):
@@ -198,7 +218,9 @@ class Network:
                             receiver.recv(2)
                             break
                         if time.monotonic() > until:
-                            raise TimeoutError(f"The link between {left.name} and {right.name} stays down.")
+                            raise TimeoutError(
+                                f"The link between {link.left.name} and {link.right.name} stays down."
+                            )
 
     def _at(self, place: str, device: str, address: str) -> socket.socket:
         with self.namespaces[place].inside():
@@ -208,27 +230,43 @@ class Network:
             one.bind((address, 9, 0, socket.if_nametoindex(device)))
         return one
 
-    def _configure(self, at: int) -> None:
-        node = self.nodes[at]
+    def _configure(self, at: int, node: Node) -> None:
         lines = ["link set lo up"]
         lines += [f"addr add {address} dev lo" + _nodad(address) for address in node.addresses]
-        # each link has two ends: 1 is its left one, 2 its right one
-        directions = [("left", at - 1, 1, 2)] if at > 0 else []
-        directions += [("right", at, 2, 1)] if at < len(self.nodes) - 1 else []
-        for device, link, far, near in directions:
+        # a link has two ends: 1 is its left one, 2 its right one
+        for link in self.links:
+            if node is link.right:
+                device, neighbour, far, near, beyond = link.right_device, link.left, 1, 2, self.row[: at - 1]
+            elif node is link.left:
+                device, neighbour, far, near, beyond = link.left_device, link.right, 2, 1, self.row[at + 2 :]
+            else:
+                continue
             lines += [
                 f"link set {device} up",
                 f"addr add fe80::{near}/64 dev {device} nodad",
-                f"neigh replace fe80::{far} lladdr {_mac(link, far)} dev {device} nud permanent",
+                f"neigh replace fe80::{far} lladdr {_mac(link.number, far)} dev {device} nud permanent",
             ]
-            beyond = self.nodes[:at] if device == "left" else self.nodes[at + 1 :]
-            for address in [address for other in beyond for address in other.reached]:
+            reached = [neighbour]
+            if device.endswith("0"):  # the first of its position
+                reached += [other for several in beyond for other in several]
+            if device == "left0":
+                reached += [other for other in self.row[at] if other is not node]
+            for address in [address for other in reached for address in other.reached]:
                 gateway = f"via inet6 fe80::{far}" if ip_address(address).version == 4 else f"via fe80::{far}"
                 lines.append(f"route replace {address} {gateway} dev {device}")
         namespace = self.namespaces[node.name]
         namespace.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
         if node.translations:
             namespace.run("nft", "-f", "-", stdin=_translating(node.translations))
+
+
+def _links(row: Sequence[Sequence[Node]]) -> Iterator[_Link]:
+    """A device is named after the side on which its far end stands, and that end's number there."""
+    numbers = count()
+    for lefts, rights in pairwise(row):
+        for i, left in enumerate(lefts):
+            for j, right in enumerate(rights):
+                yield _Link(next(numbers), left, right, f"right{j}", f"left{i}")
 
 
 def _mac(link: int, end: int) -> str:
@@ -244,8 +282,8 @@ def _translating(translations: Sequence[Translation]) -> str:
     for one in translations:
         family = "ip6" if ":" in one.real else "ip"
         far = "left" if one.side == "right" else "right"
-        into.append(f'iifname "{far}" {family} daddr {one.public} dnat {family} to {one.real}')
-        out_of.append(f'oifname "{far}" {family} saddr {one.real} snat {family} to {one.public}')
+        into.append(f'iifname "{far}*" {family} daddr {one.public} dnat {family} to {one.real}')
+        out_of.append(f'oifname "{far}*" {family} saddr {one.real} snat {family} to {one.public}')
     return "\n".join(
         [
             "table inet translation {",

@@ -3,7 +3,10 @@
 
 Leg i (0 is C-F) uses 10.<10+i>.0.0/24 and 2001:db8:<10+i>::/64: its left end has .1, its right end .2, what
 the far end sees instead is .101 and .102, and .201 and .202 are further addresses of the two ends, which no
-description names."""
+description names. A hop's second host has ten more in each place (.11, .12, .111 ...), its third twenty.
+
+Between two positions stands a router of its own where one of them has several hosts, or something on the leg
+translates."""
 
 from __future__ import annotations
 
@@ -12,21 +15,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
 
+from .edges import FAMILIES, addresses, network
 from .network import Node, Translation
 from .rules import Description
+from .scopes import GUARD, HALL, OFFICE, STATION, Scope
 
-FAMILIES: Final = (4, 6)
 NAMES: Final = ("F", "G", "H", "M", "N")
 STUB: Final = "127.0.0.53"
-EDGE: Final = {
-    # networks with, for each, addresses inside (its first and last) and outside (the ones beside them)
-    4: ("172.20.{}.64/26", ("172.20.{}.64", "172.20.{}.127"), ("172.20.{}.63", "172.20.{}.128")),
-    6: (
-        "2001:db8:20{:02}::40/122",
-        ("2001:db8:20{:02}::40", "2001:db8:20{:02}::7f"),
-        ("2001:db8:20{:02}::3f", "2001:db8:20{:02}::80"),
-    ),
-}
+_MORE: Final = (0, 10, 20)  # what a hop's hosts add to the numbers of the first
 
 
 def leg_address(leg: int, family: int, number: int) -> str:
@@ -35,12 +31,26 @@ def leg_address(leg: int, family: int, number: int) -> str:
 
 
 @dataclass(frozen=True)
+class HostSpec:
+    """What varies of a host: whether its client side and its server side have public addresses; its ports."""
+
+    public: tuple[bool, bool] = (False, False)
+    ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HopSpec:
-    """What varies of a hop. `families` are those of its client side and its server side."""
+    """What varies of a hop: families of its client side and its server side, its first host, the others."""
 
     families: tuple[tuple[int, ...], tuple[int, ...]] = (FAMILIES, FAMILIES)
     public: tuple[bool, bool] = (False, False)
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    others: tuple[HostSpec, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[HostSpec, ...]:
+        """All of them."""
+        return (HostSpec(self.public, self.ports), *self.others)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class PathSpec:
     control_ports: tuple[int, ...] = ()
     resolvers: tuple[str, ...] = ()  # server: S has one of each family; stub: the last hop's own, on loopback
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    scope: Scope = GUARD
 
     def __post_init__(self) -> None:
         if len(self.modes) != len(self.hops) + 1:
@@ -73,27 +84,25 @@ class PathSpec:
     @property
     def hosts(self) -> list[str]:
         """Inventory names."""
-        return [f"{name.lower()}1" for name in self.names]
+        return [name for at in range(len(self.hops)) for name in self.hosts_of(at)]
+
+    def hosts_of(self, hop: int) -> list[str]:
+        """Inventory names of one hop, by its number from 0."""
+        return [f"{self.names[hop].lower()}{number + 1}" for number in range(len(self.hops[hop].hosts))]
 
     def description(self) -> Description:
         """As a user writes it."""
         last = len(self.hops)
-        hops = []
-        for at, (name, host, spec) in enumerate(zip(self.names, self.hosts, self.hops, strict=True)):
-            said: dict[str, Any] = {}
-            public: dict[str, Any] = {}
-            for side, leg, own, seen, families in (
-                ("client_side", at, 2, 102, spec.families[0]),
-                ("server_side", at + 1, 1, 101, spec.families[1]),
-            ):
-                said[side] = [leg_address(leg, family, own) for family in families]
-                if spec.public[0 if side == "client_side" else 1]:
-                    public[side] = [leg_address(leg, family, seen) for family in families]
-            if public:
-                said["public"] = public
-            if spec.ports:
-                said["ports"] = {side: dict(leaves) for side, leaves in spec.ports.items()}
-            hops.append({"name": name, "hosts": {host: said}})
+        hops = [
+            {
+                "name": name,
+                "hosts": {
+                    host: _host(at, number, spec, one)
+                    for number, (host, one) in enumerate(zip(self.hosts_of(at), spec.hosts, strict=True))
+                },
+            }
+            for at, (name, spec) in enumerate(zip(self.names, self.hops, strict=True))
+        ]
         if self.resolvers:
             hops[-1]["resolvers"] = [address for kind in self.resolvers for address in self._resolver(kind)]
         clients: dict[str, Any] = {"networks": self._networks(self.clients, 0, 1, 0)}
@@ -110,23 +119,38 @@ class PathSpec:
             {"clients": clients, "hops": hops, "servers": servers},
             modes,
             {side: dict(leaves) for side, leaves in self.ports.items()},
+            self.scope.said(),
         )
 
     def nodes(self) -> list[Node]:
-        """The network: the places, and what translates between them."""
+        """All that stand somewhere."""
+        return [node for several in self.row() for node in several]
+
+    def row(self) -> list[list[Node]]:
+        """The network: at each position its places, and what stands between two."""
         last = len(self.hops)
-        nodes = [Node("C", (*_both(0, 1, 201), *_edges(self.clients, 0)))]
-        for at, (host, spec) in enumerate(zip(self.hosts, self.hops, strict=True)):
-            before = self.hops[at - 1] if at else None
-            translations = _translations(at, before, spec)
-            if translations:
-                nodes.append(Node(f"translation{at}", (), tuple(translations)))
-            nodes.append(Node(host, (*_both(at, 2, 202), *_both(at + 1, 1, 201))))
-        translations = _translations(last, self.hops[-1], None)
-        if translations:
-            nodes.append(Node(f"translation{last}", (), tuple(translations)))
-        nodes.append(Node("S", (*_both(last, 2, 202), *self._resolver("server"), *_edges(self.servers, 50))))
-        return nodes
+        at_clients, at_servers = _edges(self.clients, 0), _edges(self.servers, 50)
+        if self.scope != GUARD:
+            at_clients, at_servers = [*at_clients, STATION, OFFICE], [*at_servers, HALL]
+        row = [[Node("C", (*_both(0, 1, 201), *addresses(*at_clients)))]]
+        for at in range(last):
+            row += self._between(at)
+            row.append(
+                [
+                    Node(host, tuple(_both(at, 2 + more, 202 + more) + _both(at + 1, 1 + more, 201 + more)))
+                    for host, more in zip(self.hosts_of(at), _MORE, strict=False)
+                ]
+            )
+        row += self._between(last)
+        row.append([Node("S", (*_both(last, 2, 202), *self._resolver("server"), *addresses(*at_servers)))])
+        return row
+
+    def _between(self, leg: int) -> list[list[Node]]:
+        left = self.hops[leg - 1] if leg > 0 else None
+        right = self.hops[leg] if leg < len(self.hops) else None
+        translations = _translations(leg, left, right)
+        crowded = any(hop and hop.others for hop in (left, right))
+        return [[Node(f"between{leg}", (), tuple(translations))]] if translations or crowded else []
 
     def _resolver(self, kind: str) -> list[str]:
         return [STUB] if kind == "stub" else _both(len(self.hops), 53)
@@ -136,7 +160,7 @@ class PathSpec:
         for family in self.families:
             for at, kind in enumerate(kinds):
                 if kind == "edge":
-                    found.append(EDGE[family][0].format(edge + at))
+                    found.append(network(edge + at, family))
                 elif kind == "all":
                     found.append("0.0.0.0/0" if family == 4 else "::/0")
                 else:
@@ -152,26 +176,33 @@ def _both(leg: int, *numbers: int) -> list[str]:
     return [leg_address(leg, family, number) for family in FAMILIES for number in numbers]
 
 
-def _edges(kinds: Sequence[str], edge: int) -> list[str]:
-    return [
-        template.format(edge + at)
-        for at, kind in enumerate(kinds)
-        if kind == "edge"
-        for family in FAMILIES
-        for template in (*EDGE[family][1], *EDGE[family][2])
-    ]
+def _edges(kinds: Sequence[str], first: int) -> list[int]:
+    return [first + at for at, kind in enumerate(kinds) if kind == "edge"]
+
+
+def _host(at: int, number: int, hop: HopSpec, spec: HostSpec) -> dict[str, Any]:
+    """A host as a user writes it: of the hop at position `at`, counted from 0, the host of that number."""
+    said: dict[str, Any] = {}
+    public: dict[str, Any] = {}
+    for side, leg, own, seen, families, has_public in (
+        ("client_side", at, 2, 102, hop.families[0], spec.public[0]),
+        ("server_side", at + 1, 1, 101, hop.families[1], spec.public[1]),
+    ):
+        said[side] = [leg_address(leg, family, own + _MORE[number]) for family in families]
+        if has_public:
+            public[side] = [leg_address(leg, family, seen + _MORE[number]) for family in families]
+    if public:
+        said["public"] = public
+    if spec.ports:
+        said["ports"] = {side: dict(leaves) for side, leaves in spec.ports.items()}
+    return said
 
 
 def _translations(leg: int, left: HopSpec | None, right: HopSpec | None) -> list[Translation]:
     found = []
-    if left and left.public[1]:
-        found += [
-            Translation("left", leg_address(leg, family, 1), leg_address(leg, family, 101))
-            for family in left.families[1]
-        ]
-    if right and right.public[0]:
-        found += [
-            Translation("right", leg_address(leg, family, 2), leg_address(leg, family, 102))
-            for family in right.families[0]
-        ]
+    for hop, side, at, own, seen in ((left, "left", 1, 1, 101), (right, "right", 0, 2, 102)):
+        for spec, more in zip(hop.hosts if hop else (), _MORE, strict=False):
+            for family in hop.families[at] if hop and spec.public[at] else ():
+                real, public = (leg_address(leg, family, number + more) for number in (own, seen))
+                found.append(Translation(side, real, public))
     return found

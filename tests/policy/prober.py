@@ -52,7 +52,8 @@ class Seen:
 
 
 @contextmanager
-def _as_user(user: User) -> Iterator[None]:
+def as_user(user: User) -> Iterator[None]:
+    """A socket made or accepted meanwhile belongs to that user (F2)."""
     uid = UIDS[user]
     if uid == 0:
         yield
@@ -216,7 +217,7 @@ class _Loop:
             self.here = place
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        with _as_user(user):
+        with as_user(user):
             sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if protocol == "tcp":
@@ -286,7 +287,7 @@ class _Loop:
                 token, peer = listener.sock.recvfrom(64)
                 listener.sock.sendto(token + listener.answer, peer)
             return
-        with _as_user(listener.user):
+        with as_user(listener.user):
             try:
                 sock, _ = listener.sock.accept()
             except OSError:

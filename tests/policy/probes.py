@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which probes are worth trying around a host: its flows, everything beside them, and what passes through it.
+"""Which probes are worth trying around a host: its flows, what the scope lists, everything beside them, and
+what passes through it.
 
 A flow's own probe is varied in one dimension at a time over every value, then in several at random. What
 must become of any of them the reference says; here it only helps to find probes near the edges."""
@@ -13,15 +14,18 @@ from itertools import product
 from random import Random
 from typing import Final, TypeVar
 
-from .paths import FAMILIES, STUB, PathSpec
+from .edges import FAMILIES
+from .paths import STUB, PathSpec
 from .probe import PROTOCOLS, USERS, End, Probe, Protocol, User
 from .prober import rounds
-from .reference import CONTROL, Flow, Host, Ports, Reference
+from .reference import CONTROL, Flow, Host, Reference
+from .values import Addresses, Ports
 
 FIXED_PORTS: Final = (20, 21, 22, 80, 1023, 1024, 65535)
 EPHEMERAL: Final = range(33000, 49000)
 LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 
+PLACES: Final = 8  # pairs of places, of those between which packets pass through
 ROUNDS: Final = 6  # of the prober; what would need more of them is few, and is left out
 
 T = TypeVar("T")
@@ -66,10 +70,12 @@ class Around:
         self.side = found
         self.policy = reference.policies[host]
         self.position = reference.position(host)
+        self.listed = reference.besides if spec.scope.name == "exclusive" else None
         self.places = {node.name: node.addresses for node in spec.nodes() if node.addresses}
-        self.neighbours = [
-            place for place in self.places if abs(reference.position(place) - self.position) == 1
-        ]
+        at = {place: reference.position(place) for place in self.places}
+        self.neighbours = [place for place in self.places if abs(at[place] - self.position) == 1]
+        self.nearer = [place for place in self.places if at[place] < self.position]
+        self.further = [place for place in self.places if at[place] > self.position]
         self.ports = self._ports()
         self.sources = self._sources()
         self._fresh: Iterator[int] = iter(())
@@ -92,6 +98,9 @@ class Around:
             found += edges(flow.ports)
         for ports in (self.reference.client_ports, self.reference.server_ports, self.reference.control_ports):
             found += edges(ports)
+        if self.listed:
+            for opening in (*self.listed.inward, *self.listed.outward, *self.listed.past):
+                found += edges(opening.ports)
         return _once(found)
 
     def _sources(self) -> list[int]:
@@ -100,56 +109,85 @@ class Around:
             for side in (host.client_side, host.server_side):
                 found += edges(side.source)
                 found.append(side.listen.ranges[0][0])
+        if self.listed:
+            found += edges(self.listed.management.ports)
         return _once(found)
 
     def _addresses(self, place: str, family: int, local: bool = False) -> list[str]:
         found = [one for one in self.places[place] if ip_address(one).version == family]
         return [*found, LOOPBACK[family]] if local else found
 
+    def _ends(self, places: Sequence[str], family: int) -> list[tuple[str, str]]:
+        """Places with each of their addresses."""
+        return [(place, address) for place in places for address in self._addresses(place, family)]
+
     # -- drafts
 
     def flow_drafts(self) -> list[tuple[Flow, Draft]]:
-        """For each flow and family the draft of one connection that belongs to it."""
+        """For each flow, family and place of a neighbour the draft of one connection that belongs to it."""
         found = []
-        for flow in self.policy.flows:
-            for family in FAMILIES:
-                own = [a for a in self._addresses(self.host, family) if a in flow.own]
-                peers = [
-                    (place, address)
-                    for place in self.neighbours
-                    for address in self._addresses(place, family)
-                    if self._seen_here(place, address) in flow.peers
-                ]
-                if not own or not peers:
-                    continue
-                other, peer = self.random.choice(peers)
-                port = self.random.choice([p for p in edges(flow.ports) if p in flow.ports])
-                inside = [p for p in edges(flow.sources) if p in flow.sources and p > 1]
-                source = (
-                    self.random.choice(inside) if len(flow.sources.ranges) and 0 not in flow.sources else None
-                )
+        for flow, family, place in product(self.policy.flows, FAMILIES, self.neighbours):
+            own = [address for address in self._addresses(self.host, family) if address in flow.own]
+            met = [
+                (address, peer)
+                for address in self._addresses(place, family)
+                for peer in flow.peers
+                if self._seen_here(place, address) in peer.addresses
+            ]
+            if own and met:
+                address, peer = self.random.choice(met)
                 draft = Draft(
-                    other,
-                    flow.opens,
-                    self.random.choice(own),
-                    peer,
-                    "proxy",
-                    "proxy",
-                    port,
-                    source,
-                    True,
-                    flow.protocol,
+                    other=place,
+                    outgoing=flow.opens,
+                    own=self.random.choice(own),
+                    peer=address,
+                    own_user="proxy",
+                    peer_user="proxy",
+                    port=self._one_of(peer.ports),
+                    source=None if 0 in peer.sources else self._one_of(peer.sources),
+                    public=True,
+                    protocol=flow.protocol,
                 )
                 found.append((flow, draft))
         return found
 
+    def listed_drafts(self) -> list[Draft]:
+        """In `exclusive`, for each entry of the user's lists and each family the draft of one connection."""
+        if not self.listed:
+            return []
+        openings = [(one, False) for one in self.listed.inward] + [(one, True) for one in self.listed.outward]
+        found = []
+        for (opening, outgoing), family in product(openings, FAMILIES):
+            peers = opening.destinations if outgoing else opening.sources
+            met = self._met(peers, [*self.nearer, *self.further], family)
+            if met and opening.protocol:
+                place, address = self.random.choice(met)
+                own, port = (
+                    self.random.choice(self._addresses(self.host, family)),
+                    self._one_of(opening.ports),
+                )
+                draft = Draft(
+                    place, outgoing, own, address, "other", "root", port, None, True, opening.protocol
+                )
+                found.append(draft)
+                if opening is self.listed.management:  # it answers, and nobody knows that it was asked (F10)
+                    answered = self.random.choice(self.ports)
+                    found.append(replace(draft, outgoing=True, port=answered, source=port))
+        return found
+
+    def _one_of(self, ports: Ports) -> int:
+        return self.random.choice([port for port in edges(ports) if port in ports])
+
+    def _met(self, addresses: Addresses, places: Sequence[str], family: int) -> list[tuple[str, str]]:
+        """Those of the places' addresses that this host knows as one of these."""
+        return [end for end in self._ends(places, family) if self._seen_here(*end) in addresses]
+
     def _seen_here(self, place: str, address: str) -> str:
-        """A neighbour's address as this host sees it."""
-        neighbour = self.reference.host(place)
-        if neighbour is None:
+        """Another place's address as this host sees it."""
+        other = self.reference.host(place)
+        if other is None or place not in (*self.nearer, *self.further):
             return address
-        left = self.reference.position(place) < self.position
-        side = neighbour.server_side if left else neighbour.client_side
+        side = other.server_side if place in self.nearer else other.client_side
         return side.public.get(address, address)
 
     def beside(self, draft: Draft) -> Iterator[Draft]:
@@ -242,29 +280,56 @@ class Around:
 
     def _dialled(self, opener: End, acceptor: End) -> str:
         host = self.reference.host(acceptor.place)
-        if host is None or opener.place == acceptor.place:
+        to, at = self.reference.position(acceptor.place), self.reference.position(opener.place)
+        if host is None or to == at:
             return acceptor.address
-        left = self.reference.position(opener.place) < self.reference.position(acceptor.place)
-        side = host.client_side if left else host.server_side
+        side = host.client_side if at < to else host.server_side
         return side.public.get(acceptor.address, acceptor.address)
 
-    def through(self, pairs: int = 6, ports: Sequence[int] = ()) -> Iterator[Probe]:
-        """Past this host, from either side to the other; so many pairs of addresses of every two places."""
-        nearer = [p for p in self.places if self.reference.position(p) < self.position]
-        further = [p for p in self.places if self.reference.position(p) > self.position]
+    def through(self, places: int = PLACES, pairs: int = 6, ports: Sequence[int] = ()) -> Iterator[Probe]:
+        """Past this host, from either side to the other: so many pairs of places, and of their addresses."""
         ports = ports or _once(
             (*FIXED_PORTS, *edges(self.reference.control_ports), *self.random.sample(self.ports, 4))
         )
         for family in FAMILIES:
-            for a, b in [(a, b) for a in nearer for b in further]:
-                between = [(x, y) for x in self._addresses(a, family) for y in self._addresses(b, family)]
+            for a, b in self._some(list(product(self.nearer, self.further)), places):
+                between = [*product(self._ends([a], family), self._ends([b], family))]
                 for x, y in self._some(between, pairs):
                     for port in ports:
                         source = self.random.choice((20, 21, None, None, None))
-                        for opener, acceptor in ((a, x), (b, y)), ((b, y), (a, x)):
-                            left = End(*opener, self.random.choice(USERS), self.source(source))
-                            right = End(*acceptor, self.random.choice(USERS), port)
-                            yield Probe(left, right, self._dialled(left, right))
+                        yield self._past(x, y, port, source)
+                        yield self._past(y, x, port, source)
+
+    def forwarded(self) -> Iterator[Probe]:
+        """What `exclusive` may forward, varied in one dimension at a time."""
+        for opening in self.listed.past if self.listed else ():
+            for family, (near, far) in product(
+                FAMILIES, ((self.nearer, self.further), (self.further, self.nearer))
+            ):
+                openers = self._met(opening.sources, near, family)
+                acceptors = self._met(opening.destinations, far, family)
+                if not openers or not acceptors:
+                    continue
+                x, y = self.random.choice(openers), self.random.choice(acceptors)
+                port = self._one_of(opening.ports)
+                protocol = opening.protocol or "tcp"
+                yield from (self._past(one, y, port, None, protocol) for one in self._ends(near, family))
+                yield from (self._past(x, one, port, None, protocol) for one in self._ends(far, family))
+                for other, way in product(_once((*edges(opening.ports), *FIXED_PORTS)), PROTOCOLS):
+                    yield self._past(x, y, other, None, way)
+                    yield self._past(y, x, other, None, way)
+
+    def _past(
+        self,
+        opener: tuple[str, str],
+        acceptor: tuple[str, str],
+        port: int,
+        source: int | None,
+        protocol: Protocol = "tcp",
+    ) -> Probe:
+        left = End(*opener, self.random.choice(USERS), self.source(source))
+        right = End(*acceptor, self.random.choice(USERS), port)
+        return Probe(left, right, self._dialled(left, right), protocol)
 
     def loopback(self) -> Iterator[Probe]:
         """From this host to itself."""
@@ -297,31 +362,34 @@ class Around:
 
     def all(self, most: int) -> list[Probe]:
         """At most `most` probes: every kind has its share, drawn at random where there are more."""
-        flows = [draft for _, draft in self.flow_drafts()]
-        near = _once(beside for draft in flows for beside in self.beside(draft))
+        allowed = self._allowed()
+        near = _once(beside for draft in allowed for beside in self.beside(draft))
         share = most // 20
-        drafts = [*flows, *self._some(near, 10 * share)]
+        drafts = [*self._some(allowed, 4 * share), *self._some(near, 8 * share)]
         drafts += [
-            self.varied(self.random.choice(flows), self.random.choice((2, 3))) for _ in range(4 * share)
+            self.varied(self.random.choice(allowed), self.random.choice((2, 3))) for _ in range(3 * share)
         ]
         drafts += [self.anything() for _ in range(2 * share)]
         found = [self.probe(draft) for draft in _once(drafts)]
-        found += self._some(list(self.through()), 2 * share)
-        found += self._some(list(self.loopback()), 2 * share)
+        found += self._some([*self.through(), *self.forwarded()], 2 * share)
+        found += self._some(list(self.loopback()), 1 * share)
         found = self._distinct(found)
         return [found[index] for one in rounds(found)[:ROUNDS] for index in one]
 
     def at_edges(self) -> list[Probe]:
-        """All that stand beside a flow, and FTP past this host: to see rules that are wrong by a step."""
-        flows = [draft for _, draft in self.flow_drafts()]
-        found = [
-            self.probe(draft) for draft in _once(beside for draft in flows for beside in self.beside(draft))
-        ]
+        """All beside what is allowed, what passes this host, and loopback: to see rules wrong by a step."""
+        drafts = _once(beside for draft in self._allowed() for beside in self.beside(draft))
+        found = [self.probe(draft) for draft in drafts]
         control = [
             port for port in edges(self.reference.control_ports) if port in self.reference.control_ports
         ]
-        found += self.through(pairs=100, ports=[CONTROL, *control, 80])
+        found += self.through(places=100, pairs=100, ports=[CONTROL, *control, 80])
+        found += self.forwarded()
+        found += self.loopback()
         return self._distinct(found)
+
+    def _allowed(self) -> list[Draft]:
+        return [*(draft for _, draft in self.flow_drafts()), *self.listed_drafts()]
 
     def _distinct(self, found: Sequence[Probe]) -> list[Probe]:
         """In any order, so that nothing is always last; without those that could not be told apart."""

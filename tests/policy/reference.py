@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which connections a path's policies let through, said a second time.
 
-Written from the design's three rules and twelve lines and from the scope `guard`, and from nothing else: it
+Written from the design's three rules and twelve lines and from the two scopes, and from nothing else: it
 shares no code with the collection, reads the description by itself, and reasons about connections, not
 about rules. Where the rules of a host and this module differ, one of them is wrong.
 
@@ -20,19 +20,34 @@ What `guard` means here, for a connection that a host with a policy opens, accep
 - All the rest is left alone.
 - A resolver may be anywhere, on the host's own loopback, too (F23).
 - A host's own address is no neighbour, whatever networks the description names: a neighbour stands
-  elsewhere."""
+  elsewhere.
+
+Where a hop has several hosts, each of them may be the neighbour. A port belongs to the host whose range holds
+it: an address with a port that only another host of the hop uses is no flow, at either end. The hosts of one
+hop are no neighbours of each other, unless an end's networks hold their addresses. What goes past a hop of
+several hosts crosses its first one, as the network of these tests has it.
+
+What `exclusive` means: nothing passes that `guard` refuses, and of what `guard` leaves alone only this:
+
+- The flows.
+- What the host says to itself over loopback.
+- Management: the listed networks may open TCP to the listed ports of the host. Both ways are stateless (F10),
+  so whoever may bind such a port (not the proxy's user) may send from it to these networks, and hear them.
+- The host's own needs: what it may open and what may be opened to it, by the proxy's user neither. Answers
+  belong to them; an entry without networks means anywhere.
+- What may be forwarded, one way, and its answers. FTP control past the proxy is not forwarded even then.
+- ICMP, which is no connection: test_icmp.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 from typing import Any, Final
 
+from .besides import Besides
 from .probe import PROTOCOLS, Probe, Protocol
-
-Network = IPv4Network | IPv6Network
+from .values import ANY_PORT, ANYWHERE, NO_PORT, Addresses, Packet, Ports
 
 PORTS: Final = {
     "client_side": {"listen": "50000-50999", "source": "51000-51999"},
@@ -40,54 +55,6 @@ PORTS: Final = {
 }
 UNPRIVILEGED: Final = "1024-65535"
 CONTROL: Final = 21
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Ports as inclusive ranges."""
-
-    ranges: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def read(cls, said: object) -> Ports:
-        """From `50000-50999`, `20`, 20, or a list of such."""
-        if isinstance(said, list):
-            return cls(tuple(r for one in said for r in cls.read(one).ranges))
-        first, _, last = str(said).partition("-")
-        return cls(((int(first), int(last or first)),))
-
-    def __contains__(self, port: int) -> bool:
-        return any(first <= port <= last for first, last in self.ranges)
-
-    def __or__(self, other: Ports) -> Ports:
-        return Ports(self.ranges + other.ranges)
-
-
-ANY_PORT: Final = Ports(((0, 65535),))
-NO_PORT: Final = Ports(())
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Addresses and networks of both families."""
-
-    networks: tuple[Network, ...]
-
-    @classmethod
-    def read(cls, said: object) -> Addresses:
-        """From one address or network, or a list of them."""
-        listed = said if isinstance(said, list) else [] if said is None else [said]
-        return cls(tuple(ip_network(str(one)) for one in listed))
-
-    def __contains__(self, address: str) -> bool:
-        found = ip_address(address)
-        return any(found.version == net.version and found in net for net in self.networks)
-
-    def __or__(self, other: Addresses) -> Addresses:
-        return Addresses(self.networks + other.networks)
-
-
-ANYWHERE: Final = Addresses((ip_network("0.0.0.0/0"), ip_network("::/0")))
 
 
 @dataclass(frozen=True)
@@ -127,31 +94,45 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A host of the hop before or behind, or an end of the path, as this host knows it."""
+
+    seen: Addresses
+    specifies: Ports  # where it listens for data
+    arrives: Ports  # the source ports of the data that it opens
+    control: Ports
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who stands at the other end of a flow, and the ports used with it."""
+
+    addresses: Addresses
+    ports: Ports  # where the acceptor listens
+    sources: Ports  # where the opener opens from, as far as this host can say
+
+
+@dataclass(frozen=True)
 class Flow:
     """One line of a host's flow table."""
 
     line: str
     opens: bool  # this host opens; else the neighbour
-    peers: Addresses
     own: Addresses
-    ports: Ports  # where the acceptor listens
-    sources: Ports  # where the opener opens from, as far as this host can say
+    peers: tuple[Peer, ...]
     protocol: Protocol = "tcp"
     stub: bool = False  # the peer may be a service on the host's own loopback
 
+    @property
+    def ports(self) -> Ports:
+        """Where any acceptor of it listens."""
+        return Ports.join(peer.ports for peer in self.peers)
+
     def holds(self, own: str, peer: str, port: int, source: int) -> bool:
         """Whether a connection with these addresses and ports is one of this flow."""
-        return own in self.own and peer in self.peers and port in self.ports and source in self.sources
-
-
-@dataclass(frozen=True)
-class Packet:
-    """An opening packet, or one of its answers, as one host sees it."""
-
-    source: str
-    sport: int
-    destination: str
-    dport: int
+        return own in self.own and any(
+            peer in one.addresses and port in one.ports and source in one.sources for one in self.peers
+        )
 
 
 @dataclass(frozen=True)
@@ -200,8 +181,21 @@ class Reference:
     """The path of one description."""
 
     def __init__(
-        self, topology: Mapping[str, Any], mode: Any = "both", ports: Mapping[str, Any] | None = None
+        self,
+        topology: Mapping[str, Any],
+        mode: Any = "both",
+        ports: Mapping[str, Any] | None = None,
+        *,
+        scope: str = "guard",
+        management: Mapping[str, Any] | None = None,
+        exclusive_host: Sequence[Mapping[str, Any]] = (),
+        exclusive_forward: Sequence[Mapping[str, Any]] | None = None,
     ):
+        self.besides = (
+            Besides.listed(management or {}, exclusive_host, exclusive_forward)
+            if scope == "exclusive"
+            else Besides.everything()
+        )
         self.clients = Addresses.read(topology["clients"]["networks"])
         self.client_ports = Ports.read(topology["clients"].get("ports", UNPRIVILEGED))
         servers = topology["servers"]
@@ -245,81 +239,85 @@ class Reference:
     def _allows(self, leg: int, mode: str) -> bool:
         return self.modes[leg] in (mode, "both")
 
+    def _nearer(self, position: int) -> tuple[Neighbour, ...]:
+        """Who stands on the client side of that position."""
+        if position == 1:
+            return (Neighbour(self.clients, self.client_ports, ANY_PORT, NO_PORT),)
+        sides = [host.server_side for host in self.hops[position - 2]]
+        return tuple(Neighbour(side.seen, side.listen, side.arrives, NO_PORT) for side in sides)
+
+    def _further(self, position: int) -> tuple[Neighbour, ...]:
+        """Who stands on the server side of that position."""
+        if position == len(self.hops):
+            return (Neighbour(self.servers, self.server_ports, ANY_PORT, self.control_ports),)
+        sides = [host.client_side for host in self.hops[position]]
+        return tuple(Neighbour(side.seen, side.listen, side.arrives, Ports.read(CONTROL)) for side in sides)
+
     def _policy(self, position: int, host: Host) -> Policy:
         lower, upper = position - 1, position  # its two legs; leg 0 is C-F
         a, me, b = self.names[position - 1 : position + 2]
         down, up = host.client_side, host.server_side
-        a_source = b_source = ANY_PORT
-        if lower == 0:
-            a_seen, a_specified = self.clients, self.client_ports
-        else:
-            a_source = _ports(neighbour.server_side.arrives for neighbour in self.hops[position - 2])
-            a_seen = _join(neighbour.server_side.seen for neighbour in self.hops[position - 2])
-            a_specified = _ports(neighbour.server_side.listen for neighbour in self.hops[position - 2])
-        if upper == len(self.hops):
-            b_seen, b_specified, b_control = self.servers, self.server_ports, self.control_ports
-        else:
-            b_seen = _join(neighbour.client_side.seen for neighbour in self.hops[position])
-            b_specified = _ports(neighbour.client_side.listen for neighbour in self.hops[position])
-            b_source = _ports(neighbour.client_side.arrives for neighbour in self.hops[position])
-            b_control = Ports.read(CONTROL)
+        nearer, further = self._nearer(position), self._further(position)
 
-        def opened_by_peer(line: str, peers: Addresses, own: Side, to: Ports, source: Ports) -> Flow:
-            return Flow(line, False, peers, own.addresses, to, source)
+        def opened_by_peer(line: str, own: Side, *peers: Peer) -> Flow:
+            return Flow(line, False, own.addresses, peers)
 
-        def opened_here(line: str, peers: Addresses, own: Side, to: Ports, source: Ports) -> Flow:
-            return Flow(line, True, peers, own.addresses, to, source)
+        def opened_here(line: str, own: Side, *peers: Peer) -> Flow:
+            return Flow(line, True, own.addresses, peers)
 
         user = "proxy user"
         flows = [
-            opened_by_peer(f"{a} -> {me}: -> {user}: to port 21", a_seen, down, Ports.read(CONTROL), ANY_PORT)
+            opened_by_peer(
+                f"{a} -> {me}: -> {user}: to port 21",
+                down,
+                *(Peer(one.seen, Ports.read(CONTROL), ANY_PORT) for one in nearer),
+            )
         ]
         serve, sources = Ports.read(CONTROL), NO_PORT
         between: list[Flow] = []
         if self._allows(lower, "active"):
             line = f"{a} <- {me}: <- {user}: to port specified by {a}"
-            flows.append(opened_here(line, a_seen, down, a_specified, down.source))
+            peers = [Peer(one.seen, one.specifies, down.source) for one in nearer]
+            flows.append(opened_here(line, down, *peers))
             sources |= down.source
             between += flows[-1:] if lower > 0 else []
         if self._allows(lower, "passive"):
             line = f"{a} -> {me}: -> {user}: to port specified by {user}"
-            flows.append(opened_by_peer(line, a_seen, down, down.listen, a_source))
+            peers = [Peer(one.seen, down.listen, one.arrives) for one in nearer]
+            flows.append(opened_by_peer(line, down, *peers))
             serve |= down.listen
-        control = ", ".join(str(first) for first, _ in sorted(b_control.ranges))
+        control = ", ".join(str(first) for first, _ in sorted(further[0].control.ranges))
         flows.append(
-            opened_here(f"{b} <- {me}: <- {user}: to port {control}", b_seen, up, b_control, ANY_PORT)
+            opened_here(
+                f"{b} <- {me}: <- {user}: to port {control}",
+                up,
+                *(Peer(one.seen, one.control, ANY_PORT) for one in further),
+            )
         )
         if self._allows(upper, "active"):
             line = f"{b} -> {me}: -> {user}: to port specified by {user}"
-            flows.append(opened_by_peer(line, b_seen, up, up.listen, b_source))
+            peers = [Peer(one.seen, up.listen, one.arrives) for one in further]
+            flows.append(opened_by_peer(line, up, *peers))
             serve |= up.listen
         if self._allows(upper, "passive"):
             line = f"{b} <- {me}: <- {user}: to port specified by {b}"
-            flows.append(opened_here(line, b_seen, up, b_specified, up.source))
+            peers = [Peer(one.seen, one.specifies, up.source) for one in further]
+            flows.append(opened_here(line, up, *peers))
             sources |= up.source
             between += flows[-1:] if upper < len(self.hops) else []
         if upper == len(self.hops) and self.resolvers.networks:
             for protocol in PROTOCOLS:
                 line = f"resolver <- {me}: <- {user}: to port 53 ({protocol})"
-                flows.append(
-                    Flow(line, True, self.resolvers, ANYWHERE, Ports.read(53), ANY_PORT, protocol, stub=True)
-                )
-        beyond = [
-            (_join(other.client_side.all | other.server_side.all for other in hosts), Ports.read(CONTROL))
-            for hosts in self.hops[position:]
-        ]
+                resolver = Peer(self.resolvers, Ports.read(53), ANY_PORT)
+                flows.append(Flow(line, True, ANYWHERE, (resolver,), protocol, stub=True))
+        beyond = [(_addresses(hosts), Ports.read(CONTROL)) for hosts in self.hops[position:]]
         return Policy(
             flows=tuple(flows),
             serve=serve,
             sources=sources,
             between=tuple(between),
-            upstream=((b_seen, b_control),),
-            nearer=self.clients
-            | _join(
-                other.client_side.all | other.server_side.all
-                for hosts in self.hops[: position - 1]
-                for other in hosts
-            ),
+            upstream=tuple((one.seen, one.control) for one in further),
+            nearer=Addresses.join((self.clients, *map(_addresses, self.hops[: position - 1]))),
             further=(*beyond, (self.servers, self.control_ports)),
         )
 
@@ -350,7 +348,7 @@ class Reference:
         return Verdict(True, why, tuple(flows), arrives=True)
 
     def _way(self, probe: Probe) -> list[str]:
-        """The places that see the packets, the opener first. A hop of several hosts is not crossed yet."""
+        """The places that see the packets, the opener first."""
         if probe.local:
             return [probe.opener.place]
         start, end = self.position(probe.opener.place), self.position(probe.acceptor.place)
@@ -362,9 +360,9 @@ class Reference:
         """The opening packet as `place` sees it: what translates stands right beyond the side of a host."""
         source, destination = probe.opener.address, probe.dialled
         opener = self.host(probe.opener.place)
-        if opener and place != probe.opener.place:
-            rightward = self.position(place) > self.position(probe.opener.place)
-            side = opener.server_side if rightward else opener.client_side
+        here, there = self.position(place), self.position(probe.opener.place)
+        if opener and here != there:
+            side = opener.server_side if here > there else opener.client_side
             source = side.public.get(source, source)
         if place == probe.acceptor.place:
             destination = probe.acceptor.address
@@ -385,11 +383,17 @@ class Reference:
             flow = None
             if probe.opener.user == "proxy":
                 flow = policy.opened(probe.protocol, packet)
-            return self._leaves(probe, policy, packet, probe.opener.user, flow), flow
+            refused = self._leaves(probe, policy, packet, probe.opener.user, flow)
+            listed = self.besides.leaves(probe.protocol, packet)
+            return refused or ("" if flow or listed else "nothing else leaves"), flow
         if place == probe.acceptor.place:
             flow = policy.accepted(probe.protocol, packet)
-            return self._enters(probe, policy, packet, flow), flow
-        return self._through(probe, policy, packet), None
+            refused = self._enters(probe, policy, packet, flow)
+            listed = self.besides.enters(probe.protocol, packet)
+            return refused or ("" if flow or listed else "nothing else enters"), flow
+        refused = self._through(probe, policy, packet)
+        listed = self.besides.passes(probe.protocol, packet)
+        return refused or ("" if listed else "nothing else is forwarded"), None
 
     def _answer(self, probe: Probe, place: str, packet: Packet, answer: Packet) -> str:
         """Why `place` refuses the acceptor's packets of a connection whose opening it let pass."""
@@ -437,12 +441,9 @@ def _speaks(control: Sequence[tuple[Addresses, Ports]], packet: Packet) -> bool:
     return any(packet.destination in addresses and packet.dport in ports for addresses, ports in control)
 
 
-def _join(several: Iterator[Addresses]) -> Addresses:
-    return Addresses(tuple(net for one in several for net in one.networks))
-
-
-def _ports(several: Iterator[Ports]) -> Ports:
-    return Ports(tuple(r for one in several for r in one.ranges))
+def _addresses(hosts: Sequence[Host]) -> Addresses:
+    """All that they have, and all that stands for them."""
+    return Addresses.join(side.all for host in hosts for side in (host.client_side, host.server_side))
 
 
 def _host(name: str, hop: str, said: Mapping[str, Any], ports: Mapping[str, Any]) -> Host:

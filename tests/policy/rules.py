@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +28,12 @@ _COMMENT: Final = re.compile(r'comment "([^"]*)"')
 
 @dataclass(frozen=True)
 class Description:
-    """The three variables of a user."""
+    """The variables of a user: the path's three, and those of the scope as the filter's keywords."""
 
     topology: Mapping[str, Any]
     mode: Any = "both"
     ports: Mapping[str, Any] | None = None
+    scope: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ class Rule:
 def text(description: Description, host: str) -> str:
     """The file that role policy writes on `host`."""
     table = nft_rules(
-        description.topology, host, UIDS["proxy"], mode=description.mode, ports=description.ports
+        description.topology,
+        host,
+        UIDS["proxy"],
+        mode=description.mode,
+        ports=description.ports,
+        **description.scope,
     )
     environment = jinja2.Environment(
         trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every combination of the modes of a host's two legs with the families, for each position that a host can
-have.
+"""Every combination of the modes of a host's two legs with the families and the scope, for each position that
+a host can have.
 
 Two oracles: every probe passes or is refused as the reference says, and each flow's counter moves by the
 number of probes that the reference gives to it (Policy 6)."""
@@ -13,41 +13,60 @@ from itertools import product
 import pytest
 
 from .conftest import WHOLE, drawn
-from .paths import FAMILIES, HopSpec, PathSpec
+from .edges import FAMILIES
+from .paths import HopSpec, HostSpec, PathSpec
+from .scopes import FORWARD, GUARD, HOST, MANAGEMENT, Scope
 from .trial import trial
 
 pytestmark = pytest.mark.usefixtures("packets")
 
 MODES = ("active", "passive", "both")
 PROBES = 1500 if WHOLE else 500
-SAMPLE = 7
+SAMPLE = 8
+# a second host of a hop: the same ranges, or its own where its neighbours see them
+OTHERS = (
+    HostSpec(),
+    HostSpec(
+        ports={
+            "client_side": {"listen": "50500-51499", "source": "51500-51999"},
+            "server_side": {"listen": "53500-53999", "source": "52000-52999"},
+        }
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Combination:
-    """The host at `position` of `hops` hops, the modes of its legs, the families of the whole path."""
+    """The host at `position` of `hops` hops, the modes of its legs, families and scope of the whole path."""
 
     position: int
     hops: int
     client_leg: str
     server_leg: str
     families: tuple[int, ...]
+    scope: str
 
     def __str__(self) -> str:
         families = "+".join(str(family) for family in self.families)
-        return f"{self.position}of{self.hops}-{self.client_leg}-{self.server_leg}-v{families}"
+        return f"{self.position}of{self.hops}-{self.client_leg}-{self.server_leg}-v{families}-{self.scope}"
 
     def spec(self) -> PathSpec:
         """A path with these; what they leave open is drawn."""
         random = drawn(f"path {self}")
         modes = [random.choice(MODES) for _ in range(self.hops + 1)]
         modes[self.position - 1], modes[self.position] = self.client_leg, self.server_leg
+        # the others of each hop: none, one like the first, one with other ranges
+        others = [random.choice([(), OTHERS[:1], OTHERS[1:]]) for _ in range(self.hops)]
+        exclusive = Scope("exclusive", random.choice(MANAGEMENT), random.choice(HOST), random.choice(FORWARD))
         return PathSpec(
-            hops=tuple(HopSpec(families=(self.families, self.families)) for _ in range(self.hops)),
+            hops=tuple(
+                HopSpec(families=(self.families, self.families), others=others[at]) for at in range(self.hops)
+            ),
             modes=tuple(modes),
             families=self.families,
             clients=random.choice([("leg",), ("host",), ("host", "edge")]),
             servers=random.choice([("leg",), ("host", "edge"), ("all",)]),
+            scope=exclusive if self.scope == "exclusive" else GUARD,
         )
 
 
@@ -55,7 +74,7 @@ class Combination:
 ALL = [
     Combination(position, hops, *rest)
     for position, hops in ((1, 1), (1, 2), (2, 2), (2, 3))
-    for rest in product(MODES, MODES, ((4,), (6,), FAMILIES))
+    for rest in product(MODES, MODES, ((4,), (6,), FAMILIES), ("guard", "exclusive"))
 ]
 
 
@@ -63,7 +82,7 @@ ALL = [
 def test_exact(combination: Combination) -> None:
     """With the host's rules alone, and with everybody's: what passes, and no more."""
     spec = combination.spec()
-    host = spec.hosts[combination.position - 1]
+    host = drawn(f"host {combination}").choice(spec.hosts_of(combination.position - 1))
     with trial(spec, [host]) as alone:
         around = alone.around(host, drawn(f"probes {combination}"))
         complaints = alone.complaints(around.all(PROBES))

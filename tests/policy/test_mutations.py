@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each rule deleted in turn: some probe, or some flow's counter, must notice (Policy 6).
+"""Each rule deleted in turn, each value wrong by a step, each element of a set missing: some probe, some
+flow's counter, or what ICMP does, must notice (Policy 6).
 
 A rule that nothing notices is redundant, and stands in the table with the reason; in the whole run a rule
 in the table that is noticed after all is a mistake, too."""
@@ -9,100 +10,156 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from ipaddress import ip_network
 from typing import Final
 
 import pytest
 
 from .conftest import WHOLE, drawn
-from .paths import HopSpec, PathSpec
+from .edges import networks
+from .icmp import all_of_it_works
+from .mutants import Mutant, mutants
+from .paths import HopSpec, HostSpec, PathSpec, leg_address
 from .probe import Probe
 from .probes import Around
 from .rules import Rule, delete, load, rules, text
-from .test_other_tables import HELPER, helped_data_passes
-from .trial import Trial, trial
+from .scopes import ANYWHERE, HALL, OFFICE, STATION, Scope
+from .test_other_tables import HELPED, HELPER, helped_data_passes
+from .trial import AT_ONCE, Trial, trial
+from .values import Packet
 
 pytestmark = pytest.mark.usefixtures("packets")
 
-SAMPLE = 4
+VALUES, RULES = 3, 2  # of a sample
 OF_EACH_KIND = 4
 
-# (chain, what the rule's text contains, why nothing can notice that it is gone)
-REDUNDANT: Final[tuple[tuple[str, str, str], ...]] = (
-    (
-        "in_down|in_up",
-        r"^ct direction reply tcp sport .* ct state established counter accept$",
-        "answers to what the proxy opened: `guard` accepts what arrives and is for no proxy port anyway; "
-        "a scope whose input drops by default needs the line",
+SOURCE_20: Final = HopSpec(ports={"client_side": {"source": "20"}})
+# the second host of a hop, in all its ranges beside the first
+DIFFERENT: Final = HostSpec(
+    ports={
+        "client_side": {"listen": "50500-51499", "source": "51500-51999"},
+        "server_side": {"listen": "53500-53999", "source": "52000-52999"},
+    }
+)
+SEVERAL: Final = HopSpec(others=(DIFFERENT,))
+CLIENT, SERVER = leg_address(0, 4, 1), leg_address(2, 4, 2)
+# what FTP's own rules refuse must else be allowed, or nothing would notice that they are gone
+EXCLUSIVE: Final = Scope(
+    "exclusive",
+    management={"networks": networks(STATION), "ports": [22, 2222]},
+    host=(
+        {"direction": "out", "protocol": "udp", "ports": 53, "networks": networks(HALL)},
+        {"direction": "out", "protocol": "tcp", "ports": "20-25"},
+        {"direction": "in", "protocol": "tcp", "ports": [80, 443]},
+        {"direction": "in", "protocol": "udp", "ports": "123", "networks": networks(OFFICE)},
     ),
-    (".*", r" log prefix ", "writes to the kernel's log and decides nothing (F22)"),
+    forward=(
+        {"from": ANYWHERE, "to": ANYWHERE, "protocol": "tcp", "ports": "20-80"},
+        {"from": networks(OFFICE), "to": networks(HALL)},
+        {"from": networks(STATION), "to": networks(HALL), "protocol": "udp", "ports": 514},
+        {"from": [CLIENT], "to": [SERVER], "protocol": "tcp", "ports": HELPED},
+        {"from": [SERVER], "to": [CLIENT], "protocol": "tcp", "ports": 30001},
+    ),
+)
+# paths that use all that makes rules, and the host whose rules are changed
+PATHS: Final = {
+    "guard-f1": PathSpec((SOURCE_20, HopSpec()), ("both",) * 3, resolvers=("server", "stub")),
+    "guard-n1": PathSpec((SOURCE_20, HopSpec()), ("both",) * 3, resolvers=("server", "stub")),
+    "several-g1": PathSpec((SEVERAL, SOURCE_20, SEVERAL), ("both",) * 4),
+    "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, scope=EXCLUSIVE),
+}
+
+# (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
+REDUNDANT: Final[tuple[tuple[str, str, str, str], ...]] = (
+    (
+        "guard",
+        "in_down|in_up",
+        r"^ct direction reply .* ct state established counter accept$",
+        "answers to what the proxy opened: `guard` accepts what arrives and is for no proxy port anyway",
+    ),
+    (".*", ".*", r" log prefix ", "writes to the kernel's log and decides nothing (F22)"),
+    (
+        ".*",
+        ".*",
+        r" ct state invalid counter accept$",
+        "packets of a running transfer that conntrack missed some of (F20); a probe is a new connection",
+    ),
+    (
+        "exclusive",
+        "input|output|forward",
+        r'^counter drop comment "exclusive: anything else ',
+        "the chain drops by default; the line counts what it drops",
+    ),
+    (
+        "exclusive",
+        "input|output",
+        r'comment "multicast listeners"$',
+        "only a switch that follows multicast listeners needs to hear of them; here is none",
+    ),
 )
 
 
-def why_redundant(rule: Rule) -> str:
+def why_redundant(scope: str, rule: Rule) -> str:
     """The reason in the table; empty if the rule does not stand there."""
-    for chain, part, why in REDUNDANT:
-        if re.fullmatch(chain, rule.chain) and re.search(part, rule.text):
+    for scopes, chain, part, why in REDUNDANT:
+        if re.fullmatch(scopes, scope) and re.fullmatch(chain, rule.chain) and re.search(part, rule.text):
             return why
     return ""
 
 
 def kinds(path: Trial, around: Around) -> list[Probe]:
-    """A few probes for each reason that the reference gives, each family, and each way."""
+    """A few probes for each reason that the reference gives, each entry of a list, each family and way."""
     found: dict[tuple[object, ...], list[Probe]] = defaultdict(list)
     for one in [*around.at_edges(), *around.all(4000)]:
         verdict = path.reference.judge(one, path.policed)
-        kind = (verdict.why, verdict.flows, one.family, one.opener.place, one.acceptor.place, one.protocol)
+        ends = one.opener.place, one.acceptor.place
+        kind = (verdict.why, verdict.flows, one.family, *ends, one.protocol, listed(around, one))
         if len(found[kind]) < OF_EACH_KIND:
             found[kind].append(one)
     return [one for several in found.values() for one in several]
 
 
-@pytest.fixture(scope="module", params=["f1", "n1"])
-def mutable(request: pytest.FixtureRequest) -> Iterator[tuple[Trial, str, list[Probe]]]:
-    """A path that uses all that makes rules, the rules of one host, and probes for all that they do."""
-    host: str = request.param
-    source = {"client_side": {"source": "20"}}
-    spec = PathSpec(
-        (HopSpec(ports=source), HopSpec()),
-        ("both", "both", "both"),
-        resolvers=("server", "stub"),
+def listed(around: Around, one: Probe) -> tuple[bool, ...]:
+    """Which entries of the scope's lists speak of a probe."""
+    if not around.listed:
+        return ()
+    there = Packet(one.opener.address, one.opener.port, one.dialled, one.acceptor.port)
+    back = Packet(one.dialled, one.acceptor.port, one.opener.address, one.opener.port)
+    entries = (*around.listed.inward, *around.listed.outward, *around.listed.past)
+    return (
+        around.listed.management.holds(one.protocol, back),
+        *(entry.holds(one.protocol, there) for entry in entries),
     )
-    with trial(spec, [host]) as path:
+
+
+@pytest.fixture(scope="module", params=PATHS)
+def mutable(request: pytest.FixtureRequest) -> Iterator[tuple[Trial, str, list[Probe]]]:
+    """A path, the host whose rules are changed, and probes for all that they do."""
+    name: str = request.param
+    host = name.partition("-")[2]
+    with trial(PATHS[name], [host]) as path:
         path.network.namespaces[host].run("nft", "-f", "-", stdin=HELPER)
-        probes = kinds(path, path.around(host, drawn(f"mutations {host}")))
+        probes = kinds(path, path.around(host, drawn(f"mutations {name}")))
         assert not path.complaints(probes)
         yield path, host, probes
 
 
-def widened(ruleset: str) -> Iterator[tuple[str, str]]:
-    """Each port range one port longer at either end, each network twice as large: what, and the file."""
-    first_rule = ruleset.index("flush table")
-    for found in dict.fromkeys(re.findall(r"\b\d+-\d+\b", ruleset[first_rule:])):
-        first, last = map(int, found.split("-"))
-        for longer in (f"{first - 1}-{last}", f"{first}-{last + 1}"):
-            if last < 65535 or longer != f"{first}-{last + 1}":
-                yield f"{found} is {longer}", re.sub(rf"\b{found}\b", longer, ruleset)
-    for found in dict.fromkeys(re.findall(r"[\da-f:.]+/\d+", ruleset[first_rule:])):
-        larger = str(ip_network(found).supernet())
-        yield f"{found} is {larger}", ruleset.replace(found, larger)
-
-
 def test_each_value_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:
-    """A range or a network that is wrong by one step is noticed: the probes stand at the edges."""
+    """A range or a network that is wrong by one step, or an element that is missing, is noticed."""
     path, host, _ = mutable
-    probes = path.around(host, drawn(f"edges {host}")).at_edges()
-    assert not path.complaints(probes)
-    mutants = list(widened(text(path.description, host)))
+    random = drawn(f"values of {path.spec}")
+    probes = path.around(host, random).at_edges()
+    found: list[Mutant] = list(mutants(text(path.description, host)))
     if not WHOLE:
-        mutants = drawn(f"values of {host}").sample(mutants, SAMPLE // 2)
+        found = random.sample(found, VALUES)
+    touched = [[one for one in probes if mutant.touches(one)][:AT_ONCE] for mutant in found]
+    assert not path.complaints(list(dict.fromkeys(one for several in touched for one in several)))
     wrong = []
-    for what, ruleset in mutants:
-        load(path.network.namespaces[host], ruleset)
-        if path.agrees(probes):
-            wrong.append(what)
+    for mutant, first in zip(found, touched, strict=True):
+        load(path.network.namespaces[host], mutant.ruleset)
+        if path.agrees(first) and path.agrees(probes):
+            wrong.append(mutant.what)
     path.reload()
-    assert mutants
+    assert found
     assert wrong == []
 
 
@@ -110,15 +167,20 @@ def test_each_rule_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:
     """Everything noticed, or listed with its reason."""
     path, host, probes = mutable
     namespace = path.network.namespaces[host]
+    scope = path.spec.scope.name
     count = len(rules(namespace))
-    numbers = range(count) if WHOLE else sorted(drawn(f"rules of {host}").sample(range(count), SAMPLE))
+    numbers = range(count) if WHOLE else sorted(drawn(f"rules of {path.spec}").sample(range(count), RULES))
     wrong = []
     for number in numbers:
         path.reload()
         rule = rules(namespace)[number]
         delete(namespace, rule)
-        noticed = not path.agrees(probes) or helped_data_passes(path, 4)
-        why = why_redundant(rule)
+        noticed = (
+            not path.agrees(probes)
+            or helped_data_passes(path, 4)
+            or (scope == "exclusive" and not all_of_it_works(path))
+        )
+        why = why_redundant(scope, rule)
         if noticed and why:
             wrong.append(f"noticed, though listed as redundant: {rule}")
         if not noticed and not why:

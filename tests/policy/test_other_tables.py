@@ -7,15 +7,19 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
 from .conftest import WHOLE, drawn
-from .paths import FAMILIES, HopSpec, PathSpec, leg_address
+from .edges import FAMILIES
+from .paths import HopSpec, PathSpec, leg_address
 from .probe import End, Probe, User, probe
 from .prober import SILENCE
 from .probes import Around
+from .rules import delete, rules
+from .scopes import ANYWHERE, GUARD, HOST, MANAGEMENT, Scope
 from .trial import Trial, trial
 
 pytestmark = pytest.mark.usefixtures("packets")
@@ -38,11 +42,20 @@ HELPER = f"""
 """
 
 
-@pytest.fixture
-def path() -> Iterator[Trial]:
+# in `exclusive` half of TCP's ports are forwarded, where FTP's own rules do not stop it
+EXCLUSIVE: Final = Scope(
+    "exclusive",
+    MANAGEMENT[1],
+    HOST[2],
+    forward=({"from": ANYWHERE, "to": ANYWHERE, "protocol": "tcp", "ports": "1-32767"},),
+)
+
+
+@pytest.fixture(params=[GUARD, EXCLUSIVE], ids=lambda scope: scope.name)
+def path(request: pytest.FixtureRequest) -> Iterator[Trial]:
     """Two hops, active data to the clients from port 20; rules on f1 alone."""
     source = {"client_side": {"source": "20"}}
-    spec = PathSpec((HopSpec(ports=source), HopSpec()), ("both", "both", "both"))
+    spec = PathSpec((HopSpec(ports=source), HopSpec()), ("both", "both", "both"), scope=request.param)
     with trial(spec, ["f1"]) as made:
         yield made
 
@@ -75,7 +88,7 @@ OTHERS: Final[tuple[tuple[int, User], ...]] = ((1024, "root"), (1025, "other"), 
 def helped_data_passes(path: Trial, family: int) -> bool:
     """Speak FTP from C to S past f1, on the port HELPER is for; whether the server's data comes through."""
     path.network.forget_connections()
-    client, server = leg_address(0, family, 1), leg_address(2, family, 2)
+    client, server = leg_address(0, family, 1), leg_address(len(path.spec.hops), family, 2)
     with ExitStack() as stack:
 
         def made(place: str, address: str, port: int) -> socket.socket:
@@ -151,7 +164,42 @@ def test_the_helper_helps(path: Trial, family: int) -> None:
     """Without this the test before would prove nothing: the helper knows the data connection for its own."""
     namespace = path.network.namespaces["f1"]
     namespace.run("nft", "-f", "-", stdin=HELPER)
-    namespace.run("nft", "flush", "chain", "inet", "sluice", "forward")
+    for rule in rules(namespace):
+        if "ct helper" in rule.text:
+            delete(namespace, rule)
     namespace.run("nft", "-f", "-", stdin=HELPED_IS_SEEN)
     assert helped_data_passes(path, family)
     assert "counter packets 0 " not in namespace.run("nft", "list", "table", "inet", "seen")
+
+
+SILENT = """
+    table inet admin {
+      chain arriving { type filter hook input priority filter; tcp flags & (syn | ack) == syn drop; }
+    }
+"""
+
+
+def test_an_unanswered_opening_opens_nothing(path: Trial) -> None:
+    """F6: where conntrack waits for an answer, a SYN back to the very same ends is none."""
+    client, host = leg_address(0, 4, 1), leg_address(0, 4, 2)
+    far, near = leg_address(2, 4, 2), leg_address(1, 4, 1)
+    proxy = leg_address(1, 4, 2)
+    # the first is the host's own need, the last is forwarded, the others are flows
+    opened = [
+        probe(End("f1", host, "other", 33333), End("C", client, "root", 22)),
+        probe(End("f1", near, "proxy", 33334), End("n1", proxy, "proxy", 21)),
+        probe(End("f1", near, "proxy", 53500), End("n1", proxy, "proxy", 50500)),
+        probe(End("C", client, "root", 33335), End("S", far, "root", 80)),
+    ]
+    for place in ("C", "n1", "S"):
+        path.network.namespaces[place].run("nft", "-f", "-", stdin=SILENT)
+    assert not any(seen.passed for seen in path.prober.run(opened))
+    for place in ("C", "n1", "S"):
+        path.network.namespaces[place].run("nft", "delete", "table", "inet", "admin")
+    back = [probe(one.acceptor, replace(one.opener, user="root")) for one in opened]  # who listens there now
+    wrong = []
+    for one, seen in zip(back, path.prober.run(back, forget=False), strict=True):
+        verdict = path.reference.judge(one, path.policed)
+        if seen.passed > verdict.passes or bool(seen.arrived) > verdict.arrives:
+            wrong.append(f"{one}: {verdict.why}")
+    assert wrong == []

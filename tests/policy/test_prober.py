@@ -20,7 +20,7 @@ C, F, S = leg_address(0, 4, 1), leg_address(0, 4, 2), leg_address(1, 4, 2)
 @pytest.fixture
 def network() -> Iterator[Network]:
     """C, f1 and S, without any rule."""
-    with Network(PathSpec((HopSpec(),), ("both", "both")).nodes()) as made:
+    with Network(PathSpec((HopSpec(),), ("both", "both")).row()) as made:
         yield made
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paths that nobody thought of: one to five hops, with anything that a description may say (Policy 6)."""
+"""Paths that nobody thought of: one to five hops of one to three hosts, in either scope, with anything that a
+description may say (Policy 6)."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from .conftest import WHOLE, drawn
-from .paths import FAMILIES, HopSpec, PathSpec
+from .edges import FAMILIES
+from .paths import HopSpec, HostSpec, PathSpec
+from .scopes import FORWARD, GUARD, HOST, MANAGEMENT, Scope
 from .trial import trial
 
 pytestmark = pytest.mark.usefixtures("packets")
 
-EXAMPLES = 40 if WHOLE else 5
+EXAMPLES = 150 if WHOLE else 30
+PROBES = 400 if WHOLE else 200
 MODES = st.sampled_from(["both", "active", "passive"])
 SIDES = ("client_side", "server_side")
 
@@ -35,21 +39,40 @@ def ranges(draw: st.DrawFn) -> dict[str, dict[str, str]]:
 
 
 @st.composite
+def hops(draw: st.DrawFn, legs: list[tuple[int, ...]], at: int, crowded: bool) -> HopSpec:
+    """A hop between two legs with these families. Its hosts are mostly alike, and may differ in anything."""
+    maybe_ports = st.one_of(st.just(dict[str, Any]()), ranges())
+    maybe_public = st.one_of(st.just((False, False)), st.tuples(st.booleans(), st.booleans()))
+    first = draw(st.builds(HostSpec, maybe_public, maybe_ports))
+    other = st.one_of(st.just(first), st.builds(HostSpec, maybe_public, maybe_ports))
+    others = draw(st.lists(other, min_size=1, max_size=2)) if crowded else []
+    return HopSpec((legs[at], legs[at + 1]), first.public, first.ports, tuple(others))
+
+
+SCOPES = st.one_of(
+    st.just(GUARD),
+    st.builds(
+        Scope,
+        st.just("exclusive"),
+        st.sampled_from(MANAGEMENT),
+        st.sampled_from(HOST),
+        st.sampled_from(FORWARD),
+    ),
+)
+
+
+@st.composite
 def paths(draw: st.DrawFn) -> PathSpec:
     """Any path that the description can say today."""
     count = draw(st.integers(1, 5))
     families = draw(st.sampled_from([(4,), (6,), FAMILIES]))
-    maybe_ports = st.one_of(st.just(dict[str, Any]()), ranges())
     # both sides of a leg need a family in common, so a leg has one or both
     legs = [draw(st.sampled_from([families, families[:1]])) for _ in range(count - 1)]
     legs = [families, *legs, families]
-    public = st.tuples(st.booleans(), st.booleans()) if draw(st.booleans()) else st.just((False, False))
+    crowded = draw(st.sets(st.integers(0, count - 1), max_size=2))
     networks = st.sampled_from([("leg",), ("host",), ("edge", "host", "edge"), ("leg", "edge"), ("all",)])
     return PathSpec(
-        hops=tuple(
-            HopSpec(families=(legs[at], legs[at + 1]), public=draw(public), ports=draw(maybe_ports))
-            for at in range(count)
-        ),
+        hops=tuple(draw(hops(legs, at, at in crowded)) for at in range(count)),
         modes=tuple(draw(MODES) for _ in range(count + 1)),
         clients=draw(networks),
         servers=draw(networks),
@@ -58,7 +81,8 @@ def paths(draw: st.DrawFn) -> PathSpec:
         server_ports=draw(st.sampled_from(["", "40000-41000", "1024-1024"])),
         control_ports=draw(st.sampled_from([(), (21, 2121), (2121,), (990, 2100, 2121)])),
         resolvers=draw(st.sampled_from([(), (), ("server",), ("stub",), ("server", "stub")])),
-        ports=draw(maybe_ports),
+        ports=draw(st.one_of(st.just(dict[str, Any]()), ranges())),
+        scope=draw(SCOPES),
     )
 
 
@@ -78,5 +102,5 @@ def test_any_path(spec: PathSpec, drawn_by: int) -> None:
     with trial(spec) as everybody:
         host = random.choice(spec.hosts)
         around = everybody.around(host, random)
-        complaints = everybody.complaints(around.all(400))
+        complaints = everybody.complaints(around.all(PROBES))
         assert not complaints, f"around {host}:\n" + "\n\n".join(complaints)

@@ -32,7 +32,7 @@ TWELVE = {
 def reference(*modes: str) -> Reference:
     """The lab's path."""
     description = PathSpec((HopSpec(), HopSpec()), modes).description()
-    return Reference(description.topology, description.mode, description.ports)
+    return Reference(description.topology, description.mode, description.ports, **description.scope)
 
 
 @pytest.mark.parametrize("host", sorted(TWELVE))
