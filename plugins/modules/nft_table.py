@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Own one nftables table: compare loaded with wanted, load without a gap, keep it for the boot."""
+"""Own one nftables table: compare loaded with wanted, load without a gap, confirm, keep it for the boot."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ version_added: 0.1.0
 description:
   - Compares the rules that are loaded with those that are wanted, so a flushed or edited table is healed.
   - Checks the rules away from the live ones and loads them in one transaction without a gap.
-  - Only then writes them to O(path).
+  - With O(rollback_seconds), the former rules come back by themselves unless Ansible gets in anew in time.
+    A reboot before that brings them back, too.
+  - Only then writes the rules to O(path).
   - What the table holds beyond O(content), chains and sets alike, goes in the same transaction.
-  - Touches no other table.
-  - Two runs at once wait for each other.
+  - Touches no other table, nor a table of that name that somebody else loaded.
+  - Two runs at once wait for each other, until what the first one loaded is confirmed or taken back.
 author:
   - The sluice.ftp developers (@sluice)
 attributes:
@@ -49,13 +51,24 @@ options:
     description: Where the file is kept for the next boot, with mode 0600. Its directory has to exist.
     type: path
     required: true
+  rollback_seconds:
+    description:
+      - Loaded rules are taken back after so many seconds unless they have been confirmed.
+      - The task confirms them itself, over a new connection to the host.
+      - Where none comes through, it fails once the former rules are in force again.
+      - What is taken back comes in one transaction, but not without a gap.
+      - Without this option the rules are kept at once.
+    type: int
   state:
-    description: V(absent) removes the table and the file.
+    description:
+      - V(present) loads the table and keeps it.
+      - V(confirmed) ends the rollback that V(present) has armed, and keeps the file. The task runs it itself.
+      - V(absent) removes the table and the file, and forgets a change that is still to be confirmed.
     type: str
-    choices: [present, absent]
+    choices: [present, confirmed, absent]
     default: present
 notes:
-  - Needs root, and unshare of util-linux.
+  - Needs root, nft 1.0.6 or newer, unshare of util-linux, and with O(rollback_seconds) systemd.
 """
 
 EXAMPLES = r"""
@@ -74,6 +87,13 @@ EXAMPLES = r"""
         }
       }
 
+- name: Load a change that might lock us out
+  sluice.ftp.nft_table:
+    name: example
+    path: /etc/example.nft
+    content: "{{ lookup('ansible.builtin.file', 'example.nft') }}"
+    rollback_seconds: 30
+
 - name: Take it off again
   sluice.ftp.nft_table:
     name: example
@@ -90,6 +110,14 @@ written:
   description: Whether the file at O(path) was written (in check mode, would be).
   returned: always
   type: bool
+pending:
+  description: Whether the rules have still to be confirmed; never so when the task has ended well.
+  returned: always
+  type: bool
+rolled_back:
+  description: Whether the former rules came back.
+  returned: when rules were not confirmed in time
+  type: bool
 gapless:
   description: Whether the rules are replaced without a gap; false where a hook or the type of a set changes.
   returned: when the table was there and changes
@@ -102,200 +130,33 @@ left_out:
 """
 
 import fcntl
-import json
 import os
 import re
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sluice.ftp.plugins.module_utils.nft import (
+    OLDEST,
+    Nft,
+    NftError,
+    can_stay,
+    former,
+    transaction,
+)
+from ansible_collections.sluice.ftp.plugins.module_utils.rollback import Rollback, RollbackError
 
 LOCK = "/run/sluice.ftp.nft_table.lock"
 LOCK_SECONDS = 60
 UNMADE_USER = re.compile(r"<uid of [^>]*>")
-FILE = re.compile(r"/\S*\.nft(?=:[0-9])")  # the name of a temporary file says nothing
-CANARY = "sluice_check"  # a table beside ours while a file is checked: it shows that the file spares others
-# Volatile, or not the same from one listing to the next (POLICY 5, drift).
-VOLATILE = {"handle", "packets", "bytes", "expires", "index"}
 
 
-class NftError(Exception):
-    """A sentence for the user."""
-
-
-@dataclass
-class Table:
-    """What nft lists of one table, comparable: rules in order, sets sorted, nothing volatile."""
-
-    table: dict[str, Any] = field(default_factory=dict)
-    sets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    elements: dict[str, list[str]] = field(default_factory=dict)
-    chains: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rules: dict[str, list[Any]] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)  # maps, counters and what else an edit may have brought
-    text: str = ""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and self._compared() == other._compared()
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def _compared(self) -> tuple[Any, ...]:
-        return self.table, self.sets, self.elements, self.chains, self.rules, sorted(self.others)
-
-
-def read_listing(listing: str, text: str) -> Table:
-    """The table of `nft -j list table` and of `nft -s list table`."""
-    result = Table(text=sorted_text(text))
-    for entry in json.loads(listing)["nftables"]:
-        for kind, value in entry.items():
-            if kind == "metainfo":
-                continue
-            found = without_volatile(value)
-            if kind == "table":
-                result.table = found
-            elif kind == "set":
-                elements = found.pop("elem", [])
-                # What the packet path itself keeps is no drift.
-                dynamic = "dynamic" in found.get("flags", [])
-                result.sets[found["name"]] = found
-                result.elements[found["name"]] = [] if dynamic else sorted(json.dumps(e) for e in elements)
-            elif kind == "chain":
-                result.chains[found["name"]] = found
-                result.rules.setdefault(found["name"], [])
-            elif kind == "rule":
-                result.rules.setdefault(found["chain"], []).append(found)
-            else:
-                result.others.append(json.dumps({kind: found}, sort_keys=True))
-    return result
-
-
-def without_volatile(value: Any) -> Any:
-    """The same without handles, counters' values and expiry."""
-    if isinstance(value, dict):
-        return {key: without_volatile(each) for key, each in value.items() if key not in VOLATILE}
-    if isinstance(value, list):
-        return [without_volatile(each) for each in value]
-    return value
-
-
-def sorted_text(text: str) -> str:
-    """A listing whose sets and chains stand by name: the kernel lists them in the order of their making."""
-    head, *rest = text.splitlines()
-    blocks: list[list[str]] = []
-    for line in rest:
-        if line == "}":
-            continue
-        if re.match(r"\t\S.*\{$", line):
-            blocks.append([])
-        if line.strip() and blocks:
-            blocks[-1].append(line)
-    return "\n".join([head, *("\n".join(block) for block in sorted(blocks)), "}", ""])
-
-
-def can_stay(live: Table, desired: Table) -> bool:
-    """Whether the live table can be refilled without a gap (F8): no hook, priority or set type changes."""
-    if live.others or desired.others or live.table != desired.table:
-        return False
-    if any(live.sets[name] != desired.sets[name] for name in live.sets.keys() & desired.sets.keys()):
-        return False
-    return all(
-        _hook(live.chains[name]) == _hook(desired.chains[name])
-        for name in live.chains.keys() & desired.chains.keys()
-    )
-
-
-def _hook(chain: dict[str, Any]) -> dict[str, Any]:
-    return {key: each for key, each in chain.items() if key != "policy"}
-
-
-def transaction(table: str, content: str, live: Table | None, desired: Table) -> str:
-    """The one file that brings the live table to `content`; `table` is its family and name."""
-    if live is None:
-        return content
-    if not can_stay(live, desired):
-        return f"table {table} {{\n}}\ndelete table {table}\n{content}"
-    # The content has flushed every rule by now, so nothing jumps to these any more.
-    stale = [f"delete chain {table} {name}" for name in live.chains if name not in desired.chains]
-    stale += [f"delete set {table} {name}" for name in live.sets if name not in desired.sets]
-    return content.rstrip("\n") + "\n" + "".join(f"{each}\n" for each in stale)
-
-
-class Nft:
-    """The host's own nft (F17), for one table."""
-
-    def __init__(self, nft: str, unshare: str, family: str, name: str) -> None:
-        self.nft = nft
-        self.unshare = unshare
-        self.family = family
-        self.name = name
-
-    def _run(self, command: list[str], what: str) -> str:
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(  # noqa: S603 (no shell reads what the user wrote)
-            command, capture_output=True, text=True, check=False, env=environment
-        )
-        if done.returncode:
-            reason = done.stderr.strip() or f"exit status {done.returncode}"
-            raise NftError(f"{what}: {FILE.sub('line', reason)}")
-        return done.stdout
-
-    def live(self) -> Table | None:
-        """What is loaded, or None where there is no such table."""
-        # Not as JSON: for a table with flags, anybody's, nft 1.0.6 prints what is no JSON.
-        tables = self._run([self.nft, "list", "tables"], "nft could not list the tables")
-        if f"table {self.family} {self.name}" not in tables.splitlines():
-            return None
-        what = f"nft could not list the table {self.family} {self.name}"
-        listing = self._run([self.nft, "-j", "list", "table", self.family, self.name], what)
-        text = self._run([self.nft, "-s", "list", "table", self.family, self.name], what)
-        try:
-            return read_listing(listing, text)
-        except ValueError:
-            return Table(others=["flags"], text=sorted_text(text))
-
-    def desired(self, content: str) -> Table:
-        """What `content` gives when it is loaded in a network namespace of its own (F19)."""
-        script = (
-            '"$1" add table inet "$4" && "$1" -f "$5" && "$1" list tables && echo && '
-            '"$1" -j list table "$2" "$3" && "$1" -s list table "$2" "$3"'
-        )
-        with temporary(content) as file:
-            arguments = [self.nft, self.family, self.name, CANARY, file]
-            command = [self.unshare, "-n", "/bin/sh", "-c", script, "sh", *arguments]
-            out = self._run(command, "nft refuses the rules")
-        tables, rest = out.split("\n\n", 1)
-        if set(tables.splitlines()) != {f"table inet {CANARY}", f"table {self.family} {self.name}"}:
-            own = f"{self.family} {self.name}"
-            raise NftError(
-                f"content: found rules that touch other tables too, expected the table {own} alone"
-            )
-        return read_listing(*rest.split("\n", 1))
-
-    def load(self, content: str) -> None:
-        """One transaction: all of it, or nothing."""
-        with temporary(content) as file:
-            self._run([self.nft, "-f", file], "nft could not load the rules, the former ones are in force")
-
-    def delete(self) -> None:
-        command = [self.nft, "delete", "table", self.family, self.name]
-        self._run(command, f"nft could not delete the table {self.family} {self.name}")
-
-
-@contextmanager
-def temporary(content: str) -> Iterator[str]:
-    """A file with that content, for root alone."""
-    with tempfile.NamedTemporaryFile("w", suffix=".nft", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        yield file.name
+class RolledBackError(Exception):
+    """A sentence for the user: the former rules are in force."""
 
 
 @contextmanager
@@ -336,86 +197,175 @@ def on_disk(path: Path, content: str) -> bool:
         return False
 
 
-def persist(path: Path, content: str) -> None:
-    """Replace the file in one step that a power failure does not halve."""
+@contextmanager
+def staged(path: Path, content: str) -> Iterator[Callable[[], None]]:
+    """Write the file beside its place; what is yielded puts it there, in a step that no power cut halves."""
     if not path.parent.is_dir():
         raise NftError(f"path: found no directory {path.parent}, expected it to be there")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+
+    def put() -> None:
+        Path(name).rename(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).rename(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
+        yield put
     finally:
-        os.close(directory)
+        Path(name).unlink(missing_ok=True)
 
 
-def present(module: AnsibleModule, nft: Nft | None, content: str, path: Path) -> dict[str, Any]:
-    """Load and keep `content`; returns the module's result."""
-    table = f"{module.params['family']} {module.params['name']}"
-    unmade = sorted(set(UNMADE_USER.findall(content)))
-    if unmade and not module.check_mode:
-        raise NftError(f"content: found {unmade[0]}, expected a number")
-    left_out = []
-    if nft is None:
-        left_out.append("The rules were not checked by nft, which is not installed yet.")
-    elif unmade:
-        left_out.append("The rules were not compared, for the user that they name does not exist yet.")
-    if nft is None or unmade:
-        if nft is not None:
-            nft.desired(UNMADE_USER.sub("4294967294", content))
-        live = nft.live() if nft is not None else None
-        diff = {"before": live.text if live else "", "after": content}
-        return result(table, diff, loaded=True, written=True, left_out=left_out)
+class Task:
+    """What the user asked for, of one table."""
 
-    desired = nft.desired(content)
-    live = nft.live()
-    loaded = live != desired
-    written = not on_disk(path, content)
-    if loaded and not module.check_mode:
-        # Arming a rollback before, and confirming over a new connection after, belong around these lines.
-        nft.load(transaction(table, content, live, desired))
-        if nft.live() != desired:
-            message = f"nft loaded the rules, but table {table} differs from them; is somebody changing it?"
-            raise NftError(message)
-    if written and not module.check_mode:
-        persist(path, content)
-    diff = {"before": live.text if live else "", "after": desired.text}
-    extra = {"gapless": can_stay(live, desired)} if loaded and live is not None else {}
-    return {**result(table, diff, loaded=loaded, written=written, left_out=left_out), **extra}
+    def __init__(self, module: AnsibleModule, nft: Nft | None) -> None:
+        params = module.params
+        self.nft = nft
+        self.check_mode: bool = module.check_mode
+        self.table = f"{params['family']} {params['name']}"
+        self.path = Path(params["path"])
+        self.content: str = (params["content"] or "").rstrip("\n") + "\n"
+        self.seconds: int = params["rollback_seconds"] or 0
+        self.rollback = Rollback(self.table, module.get_bin_path)
 
+    def present(self) -> dict[str, Any]:
+        """Load the content and keep it, or leave it pending where there is to be a rollback."""
+        unmade = sorted(set(UNMADE_USER.findall(self.content)))
+        if unmade and not self.check_mode:
+            raise NftError(f"content: found {unmade[0]}, expected a number")
+        if self.nft is None or unmade:
+            return self._foreseen(self.nft)
 
-def absent(module: AnsibleModule, nft: Nft | None, path: Path) -> dict[str, Any]:
-    """Remove table and file; returns the module's result."""
-    table = f"{module.params['family']} {module.params['name']}"
-    live = nft.live() if nft is not None else None  # without nft nothing of ours can be loaded
-    there = os.path.lexists(path)
-    if not module.check_mode:
-        if nft is not None and live is not None:
-            nft.delete()
-        path.unlink(missing_ok=True)
-    diff = {"before": live.text if live else "", "after": ""}
-    return result(table, diff, loaded=live is not None, written=there, left_out=[])
+        nft = self.nft
+        desired = nft.desired(self.content)
+        live = nft.live()
+        loaded = live != desired
+        written = not on_disk(self.path, self.content)
+        if loaded and live is not None:
+            self._refuse_foreign()
+        pending = loaded and self.seconds > 0 and not self.check_mode
+        if loaded and not self.check_mode:
+            back = former(self.table, live)
+            if pending:
+                what = (
+                    f"what is loaded of table {self.table} could not be brought back, so nothing was loaded"
+                )
+                nft.check(back, what)
+                self.rollback.arm(nft.nft, back, self.content, self.seconds)
+            try:
+                nft.load(transaction(self.table, self.content, live, desired))
+            except NftError:
+                self.rollback.clear()
+                raise
+            if pending and not self.rollback.armed():
+                nft.load(back)  # the timer was so early that the rules came after it
+                raise NftError(f"Loading took longer than {self.seconds} s, so the former rules are in force")
+            if nft.live() != desired:
+                raise NftError(f"Loaded the rules, but table {self.table} differs; is somebody changing it?")
+        if written and not self.check_mode and not pending:
+            self._persist()
+        if not pending and not self.check_mode:
+            self.rollback.clear()  # what a killed run has left
+        extra = {"gapless": can_stay(live, desired)} if loaded and live is not None else {}
+        diff = {"before": live.text if live else "", "after": desired.text}
+        kept = written and not pending
+        return {**self._result(diff, loaded=loaded, written=kept), "pending": pending, **extra}
 
+    def _refuse_foreign(self) -> None:
+        """A table that neither a file nor a change of ours explains is somebody else's."""
+        if not os.path.lexists(self.path) and self.rollback.wanted() is None:
+            raise NftError(
+                f"Found a live table {self.table} that no file {self.path} explains, expected none or one of "
+                f"this module's own; `nft list table {self.table}` shows it, and if nobody needs it, "
+                f"`nft delete table {self.table}` makes room"
+            )
 
-def result(
-    table: str, diff: dict[str, str], *, loaded: bool, written: bool, left_out: list[str]
-) -> dict[str, Any]:
-    headers = {"before_header": f"table {table}, loaded", "after_header": f"table {table}, wanted"}
-    return {
-        "changed": loaded or written,
-        "loaded": loaded,
-        "written": written,
-        "left_out": left_out,
-        "diff": {**headers, **diff},
-    }
+    def _foreseen(self, nft: Nft | None) -> dict[str, Any]:
+        """What check mode can say where nft or the rules' user is not there yet (F24)."""
+        live = None
+        if nft is None:
+            left_out = "The rules were not checked by nft, which is not installed yet."
+        else:
+            nft.desired(UNMADE_USER.sub("4294967294", self.content))
+            live = nft.live()
+            if live is not None:
+                self._refuse_foreign()
+            left_out = "The rules were not compared, for the user that they name does not exist yet."
+        diff = {"before": live.text if live else "", "after": self.content}
+        return self._result(diff, loaded=True, written=True, left_out=[left_out])
+
+    def confirmed(self) -> dict[str, Any]:
+        """Take the say from the timer, and only then keep the file."""
+        nft = self.nft
+        if nft is None:
+            raise NftError("Found no nft on this host, expected the package nftables to be installed")
+        desired = nft.desired(self.content)
+        live = nft.live()
+        wanted = self.rollback.wanted()
+        ours = wanted == self.content
+        if self.rollback.lost() if ours else live != desired:
+            raise RolledBackError(self._too_late())
+        if live != desired:
+            raise NftError(f"Table {self.table} differs from what was loaded; is somebody changing it?")
+        if wanted is not None and not ours:
+            raise NftError(f"Found another run's change of table {self.table} pending, expected this run's")
+        written = not on_disk(self.path, self.content)
+        if not self.check_mode:
+            # A full disk fails while the file is staged, the rollback still being armed.
+            with staged(self.path, self.content) as put:
+                if ours and not self.rollback.claim():
+                    raise RolledBackError(self._too_late())
+                if written:
+                    put()
+            self.rollback.clear()
+        diff = {"before": desired.text, "after": desired.text}
+        return self._result(diff, loaded=False, written=written)
+
+    def _too_late(self) -> str:
+        return (
+            f"The rules of table {self.table} were not confirmed in time, so the former ones are in force "
+            f"again; `journalctl --unit={self.rollback.unit}` tells when"
+        )
+
+    def absent(self) -> dict[str, Any]:
+        """Remove the table and the file, and what may be pending."""
+        live = self.nft.live() if self.nft is not None else None  # without nft nothing of ours can be loaded
+        there = os.path.lexists(self.path)
+        if not self.check_mode:
+            self.rollback.clear()
+            live = self.nft.live() if self.nft is not None else None  # the timer may have been at it
+            if self.nft is not None and live is not None:
+                self.nft.delete()
+            self.path.unlink(missing_ok=True)
+        diff = {"before": live.text if live else "", "after": ""}
+        return self._result(diff, loaded=live is not None, written=there)
+
+    def _persist(self) -> None:
+        with staged(self.path, self.content) as put:
+            put()
+
+    def _result(
+        self, diff: dict[str, str], *, loaded: bool, written: bool, left_out: list[str] | None = None
+    ) -> dict[str, Any]:
+        headers = {
+            "before_header": f"table {self.table}, loaded",
+            "after_header": f"table {self.table}, wanted",
+        }
+        return {
+            "changed": loaded or written,
+            "loaded": loaded,
+            "written": written,
+            "pending": False,
+            "left_out": left_out or [],
+            "diff": {**headers, **diff},
+        }
 
 
 def find_nft(module: AnsibleModule) -> Nft | None:
@@ -433,7 +383,12 @@ def find_nft(module: AnsibleModule) -> Nft | None:
     unshare = module.get_bin_path("unshare", opt_dirs=where)
     if unshare is None:
         raise NftError("Found no unshare on this host, expected the package util-linux to be installed")
-    return Nft(nft, unshare, module.params["family"], module.params["name"])
+    found = Nft(nft, unshare, module.params["family"], module.params["name"])
+    version = found.version()
+    if version and version < OLDEST and module.params["state"] != "absent":
+        shown, expected = (".".join(map(str, each)) for each in (version, OLDEST))
+        raise NftError(f"Found nft {shown}, expected {expected} or newer, as in Debian 12")
+    return found
 
 
 def main() -> None:
@@ -447,31 +402,45 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "content": {"type": "str"},
             "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "rollback_seconds": {"type": "int"},
+            "state": {"type": "str", "choices": ["present", "confirmed", "absent"], "default": "present"},
         },
-        required_if=[("state", "present", ["content"])],
+        required_if=[("state", "present", ["content"]), ("state", "confirmed", ["content"])],
         supports_check_mode=True,
     )
-    path = Path(module.params["path"])
     try:
-        nft = find_nft(module)
-        if module.check_mode:
-            outcome = run(module, nft, path)
-        else:
-            with locked(leave=module.params["state"] == "present"):
-                outcome = run(module, nft, path)
-    except (NftError, OSError) as exc:
+        task = Task(module, find_nft(module))
+        outcome = (
+            getattr(task, module.params["state"])()
+            if module.check_mode
+            else run(task, module.params["state"])
+        )
+    except RolledBackError as exc:
+        module.fail_json(msg=f"{exc}.", rolled_back=True)
+    except (NftError, RollbackError, OSError) as exc:
         module.fail_json(msg=f"{exc}.".replace("..", "."))
     for each in outcome["left_out"]:
         module.warn(each)
     module.exit_json(**outcome)
 
 
-def run(module: AnsibleModule, nft: Nft | None, path: Path) -> dict[str, Any]:
-    if module.params["state"] == "absent":
-        return absent(module, nft, path)
-    content = module.params["content"]
-    return present(module, nft, content if content.endswith("\n") else content + "\n", path)
+def run(task: Task, state: str) -> dict[str, Any]:
+    """The outcome, once no other run is at it and nothing of another run is pending."""
+    deadline = time.monotonic() + LOCK_SECONDS + task.seconds
+    while True:
+        with locked(leave=state != "absent"):
+            if state == "absent":
+                return task.absent()
+            if state == "confirmed":
+                return task.confirmed()
+            if not task.rollback.pending():
+                return task.present()
+        if time.monotonic() > deadline:
+            raise NftError(
+                f"Found a change of another run pending for table {task.table}, "
+                "expected it to be confirmed or taken back by now; try again later"
+            )
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":

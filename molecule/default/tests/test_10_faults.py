@@ -29,6 +29,7 @@ def ports(first: int) -> str:
 
 
 OTHER_PORTS = ports(40000)
+OLD_NFT = "#!/bin/sh\n[ \"$1\" = --version ] && echo 'nftables v1.0.2 (Lester Gooch)'\n"
 
 
 def test_two_runs_at_once_leave_one_whole_policy() -> None:
@@ -58,9 +59,9 @@ def test_host_that_dies_mid_play_is_healed(reached: str) -> None:
         assert run.poll() is None, "the run is over"
         time.sleep(0.02)
     lab("stop", "n1", "--hard")
-    assert finish(run).code != 0
     lab("start", "n1")
     forget("n1")
+    assert finish(run).code != 0
     converge()
     assert (listing("n1"), on("n1", "systemctl is-active sluice").stdout.strip()) == (whole, "active")
     assert fetch()
@@ -93,6 +94,25 @@ def test_taken_port_is_named_before_anything_changes() -> None:
         assert on("f1", "getent passwd sluice").returncode != 0
     finally:
         ok("f1", "systemctl stop vsftpd")
+
+
+def test_a_table_of_somebody_elses_is_named_before_anything_changes() -> None:
+    ok("f1", "nft add table inet sluice")
+    try:
+        assert "Found a live table inet sluice that no file" in refused_run(playbook("--limit", "f1"), "f1")
+        assert on("f1", "getent passwd sluice").returncode != 0
+    finally:
+        ok("f1", "nft delete table inet sluice")
+
+
+def test_an_nft_that_is_too_old_is_named_before_anything_changes() -> None:
+    ok("f1", "mv /usr/sbin/nft /usr/sbin/nft.kept; cat >/usr/sbin/nft; chmod +x /usr/sbin/nft", stdin=OLD_NFT)
+    try:
+        message = refused_run(playbook("--limit", "f1"), "f1")
+        assert "Found nft 1.0.2, expected 1.0.6 or newer, as in Debian 12." in message
+        assert on("f1", "getent passwd sluice").returncode != 0
+    finally:
+        ok("f1", "mv /usr/sbin/nft.kept /usr/sbin/nft")
 
 
 def test_mirror_that_is_down_fails_clearly_and_the_next_run_heals() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.sluice.ftp.plugins.modules.nft_table import Nft, can_stay, transaction
+from ansible_collections.sluice.ftp.plugins.module_utils.nft import Nft, can_stay, transaction
 
 from tests.policy.network import Namespace, Network, Node
 from tests.policy.rules import Description, load, text
