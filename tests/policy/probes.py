@@ -176,7 +176,9 @@ class Around:
         return found
 
     def _one_of(self, ports: Ports) -> int:
-        return self.random.choice([port for port in edges(ports) if port in ports])
+        """Seldom one at an edge, where two dimensions would meet in the same ends, and one be left out."""
+        first, last = self.random.choice(ports.ranges)
+        return self.random.randint(max(first, 1), last)
 
     def _met(self, addresses: Addresses, places: Sequence[str], family: int) -> list[tuple[str, str]]:
         """Those of the places' addresses that this host knows as one of these."""
