@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report's page (issue 4, "To look at"): what it says of the lab, and that a browser shows it as it is meant."""
+"""The report's page (issue 4, "To look at"): what it says of the lab, and how a browser shows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from support import C4, F4, ROOT, UNLISTED_C4, Play, converge, fetch, on, playbo
 REPORT = ROOT / "playbooks/report.yml"
 NAME = "sluice-report.html"
 
-# Runs in a copy of the page: what is really seen, how wide it is, which texts of a picture lie on one another.
+# Runs in a copy of the page: what is seen, how wide it is, which texts of a picture lie on one another.
 MEASURE = """<script>
 addEventListener("load", () => {
   const root = document.documentElement, on = [];
@@ -36,7 +35,9 @@ addEventListener("load", () => {
 });
 </script>"""
 FRAME = """<!DOCTYPE html><meta charset="utf-8"><pre id="out"></pre>
-<script>addEventListener("message", (event) => document.getElementById("out").textContent = event.data)</script>
+<script>
+addEventListener("message", (event) => document.getElementById("out").textContent = event.data)
+</script>
 <iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>"""
 
 
@@ -172,7 +173,7 @@ def test_it_prints_a_sheet_for_the_path_and_one_for_each_host(folder: Path, page
 
 
 @pytest.fixture
-def away(tmp_path: Path) -> Iterator[Path]:
+def away(tmp_path: Path) -> Path:
     """An inventory beside the lab's that sends Ansible astray on its way to N."""
     inventory = tmp_path / "astray.yml"
     inventory.write_text("all: {hosts: {n1: {ansible_host: astray.invalid}}}\n")
