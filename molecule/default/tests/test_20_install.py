@@ -68,6 +68,12 @@ def test_site_runs_by_its_name_from_the_tarball(tarball: Path, tmp_path: Path) -
     assert unchanged(play), play.output
 
 
+def test_report_runs_by_its_name_from_the_tarball(tarball: Path, tmp_path: Path) -> None:
+    galaxy("install", "--offline", str(tarball), "-p", str(tmp_path), cwd=tmp_path)
+    converge(playbook="sluice.ftp.report", cwd=tmp_path, env={"ANSIBLE_COLLECTIONS_PATH": str(tmp_path)})
+    assert "as described" in (tmp_path / "sluice-report.html").read_text()
+
+
 def test_three_lines_in_somebody_elses_repository_from_git(clone: Path, tmp_path: Path) -> None:
     galaxy("install", "--offline", f"git+file://{clone}", "-p", str(tmp_path), cwd=tmp_path)
     site = tmp_path / "site.yml"

@@ -17,7 +17,9 @@ import yaml
 from tests.unit.plugins.paths import changed, twenty_lines
 
 ROOT = Path(__file__).parents[4]
-FILTERS = ["allowed_flows", "flow_table", "nft_rules", "proxy_settings"]
+OF_A_HOST = ["allowed_flows", "capacity", "flow_table", "nft_rules", "proxy_settings"]
+OF_THE_PATH = ["flow_diagram", "path_picture", "report_page"]
+FILTERS = [*OF_A_HOST, *OF_THE_PATH]
 PLUGINS = "ansible_collections.sluice.ftp.plugins.filter"
 
 
@@ -84,6 +86,10 @@ def test_every_filter_gives_plain_data_from_templated_values(tmp_path: Path) -> 
             "table": f"topology | sluice.ftp.flow_table({arguments})",
             "settings": f"topology | sluice.ftp.proxy_settings({arguments}, timeouts={{'reply': 60}})",
             "rules": "topology | sluice.ftp.nft_rules(host, uid, mode=mode, ports=ports)",
+            "capacity": f"topology | sluice.ftp.capacity({arguments})",
+            "diagram": "topology | sluice.ftp.flow_diagram(mode=mode, ports=ports)",
+            "picture": "topology | sluice.ftp.path_picture(mode=mode, ports=ports, direction='down')",
+            "page": "topology | sluice.ftp.report_page({'f1': {'reach': {'rc': 0}}}, mode=mode, ports=ports)",
         },
         variables,
     )
@@ -92,10 +98,14 @@ def test_every_filter_gives_plain_data_from_templated_values(tmp_path: Path) -> 
     assert found["table"].splitlines()[0] == "F   C -> F: -> proxy user: to port 21"
     assert found["settings"]["timeouts"]["reply"] == 65
     assert found["settings"]["client_side"]["addresses"][0] == {"address": "10.1.0.1", "public": "10.1.0.1"}
+    assert found["capacity"]["legs"]["F-N"] == {"passive": None}
+    assert found["diagram"].splitlines()[1] == "    participant P0 as C<br/>10.1.0.0/24"
+    assert found["picture"].count("<circle") == 7
+    assert found["page"]["not_reached"] == ["n1"]
     assert any("meta skuid 990 " in rule for each in found["rules"]["chains"] for rule in each["rules"])
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", OF_A_HOST)
 def test_a_mistake_is_one_sentence(name: str, tmp_path: Path) -> None:
     uid = ", 990" if name == "nft_rules" else ""
     play = [
@@ -115,6 +125,31 @@ def test_a_mistake_is_one_sentence(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ("flow_diagram(mode='fast')", "sluice_mode: found 'fast', expected active, passive or both"),
+        ("path_picture(direction='up')", "direction: found 'up', expected one of right, down"),
+        ("report_page(7)", "found: found 7, expected a mapping of inventory names to what the hosts said"),
+    ],
+)
+def test_a_mistake_about_the_whole_path_is_one_sentence(call: str, sentence: str, tmp_path: Path) -> None:
+    task = {"ansible.builtin.debug": {"msg": f"{{{{ topology | sluice.ftp.{call} }}}}"}}
+    play = [
+        {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {"topology": twenty_lines()},
+            "tasks": [task],
+        }
+    ]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
+    done = ansible(tmp_path, "ansible-playbook", "play.yml")
+    assert done.returncode != 0
+    assert sentence in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_ansible_doc_shows_inputs_and_result(name: str, tmp_path: Path) -> None:
     done = ansible(tmp_path, "ansible-doc", "-t", "filter", "--json", f"sluice.ftp.{name}")
@@ -122,7 +157,8 @@ def test_ansible_doc_shows_inputs_and_result(name: str, tmp_path: Path) -> None:
     shown = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])[
         f"sluice.ftp.{name}"
     ]
-    assert {"_input", "host", "mode", "ports"} <= shown["doc"]["options"].keys()
+    wanted = {"_input", "mode", "ports"} | ({"host"} if name in OF_A_HOST else set())
+    assert wanted <= shown["doc"]["options"].keys()
     assert shown["return"]["_value"]["description"]
     if name == "allowed_flows":
         given = rendered(
