@@ -16,16 +16,18 @@ description:
     and a sample of what must be refused.
   - In one round no rule is expected to count two connections, so its counter tells which one it counted.
 
-positional: _input, hosts, mode, ports, ends
+positional: _input, scopes, mode, ports, ends
 options:
   _input:
     description: The path, as C(sluice_topology).
     type: dict
     required: true
-  hosts:
-    description: Inventory names of the hosts on the path that take part.
-    type: list
-    elements: str
+  scopes:
+    description:
+      - By inventory name the hosts on the path that take part.
+      - Of each, C(scope), C(management) and C(exclusive_host), as C(sluice_scope), C(sluice_management) and
+        C(sluice_exclusive_host).
+    type: dict
     required: true
   mode:
     description:
@@ -50,7 +52,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ plan.rounds[0] | selectattr('passes') | map(attribute='rules') | list }}"
   vars:
-    plan: "{{ sluice_topology | sluice.ftp.verification_plan(['f1', 'n1'], mode='passive') }}"
+    plan: "{{ sluice_topology | sluice.ftp.verification_plan({'f1': {}, 'n1': {}}, mode='passive') }}"
     sluice_topology:
       clients: {networks: [10.1.0.0/24]}
       hops:
@@ -105,17 +107,17 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import DescriptionError, read_path
-from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import plan, read_ends, read_hosts
+from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import plan, read_ends, read_scopes
 
 
 def verification_plan(
-    topology: object, hosts: object, mode: object = "both", ports: object = None, ends: object = None
+    topology: object, scopes: object, mode: object = "both", ports: object = None, ends: object = None
 ) -> dict[str, Any]:
     """Return what to try as plain types; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports)
-        names = read_hosts("hosts", hosts, path)
-        return plan(path, names, read_ends("ends", {} if ends is None else ends)).as_data()
+        taking_part = read_scopes("scopes", scopes, path)
+        return plan(path, taking_part, read_ends("ends", {} if ends is None else ends)).as_data()
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import OTHER, PROXY
+from ansible_collections.sluice.ftp.plugins.plugin_utils.probes import OTHER, PROXY
 
 OK, WRONG, UNPROVEN, NOT_TRIED = "ok", "WRONG", "unproven", "not tried"
 WORST = (WRONG, UNPROVEN, OK, NOT_TRIED)
