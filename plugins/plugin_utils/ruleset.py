@@ -44,8 +44,8 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import (
     ANYTHING_ELSE,
-    NOT_A_FLOW,
     NO_HELPER,
+    NOT_A_FLOW,
     OTHER_OPENS_DATA,
     OTHER_SERVES,
     OTHER_SPEAKS_FTP,

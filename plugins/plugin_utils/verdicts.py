@@ -228,10 +228,10 @@ def _flow_line(
 
 def _attempt(probe: Mapping[str, Any], found: Found) -> str:
     """A probe as the report names it."""
-    users = [USERS[probe["user"]]] if probe["user"] in USERS else []
+    words = [probe["about"], USERS.get(probe["user"], "")]
     if probe["listener"] == OTHER:
-        users = ["another user listens"]
-    what = ", ".join(dict.fromkeys([*([probe["about"]] if probe["about"] else []), *users]))
+        words = ["another user listens"]
+    what = ", ".join(dict.fromkeys(word for word in words if word))
     target = _socket(probe["target"], found.ports.get(probe["id"], probe["ports"]))
     ends = f"{probe['opener']} {probe['source']} -> {probe['acceptor']} {target}"
     return f"{what}: {ends}" if what else ends
@@ -336,10 +336,15 @@ def report(host: str, hop: str, lines: Sequence[Line]) -> dict[str, Any]:
     """A host's report as plain data: its lines, how many have which verdict, the text, and the sentences of
     what is wrong."""
     count = {verdict: sum(line.verdict == verdict for line in lines) for verdict in WORST}
-    width = max((len(line.line) for line in lines if line.kind == "flow"), default=0)
+    widths = {
+        kind: max(len(line.line) for line in lines if line.kind == kind)
+        for kind in (line.kind for line in lines)
+    }
+    most = widths.get("flow", 0)  # as wide stand the lines before the flows
     tally = ", ".join(f"{number} {verdict}" for verdict, number in count.items() if number)
     text = [f"{hop} on {host}: {tally}"]
     for line in lines:
+        width = widths[line.kind] if line.kind == "refused" else most
         wide = f"{line.line:{width}}  " if line.says else line.line
         text.append(f"{line.verdict:9}  {wide}{line.says}".rstrip())
         text += [f"{'':11}    {each}" for each in line.more]

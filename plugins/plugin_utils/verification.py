@@ -36,7 +36,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import OTHER_SERVES
 from ansible_collections.sluice.ftp.plugins.plugin_utils.refusals import past_the_proxy, refused
-from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Scope, read_scope
+from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import GUARD, Scope, read_scope
 
 MOST_PEERS = 4  # of the neighbouring hop: each host tries its flows with so many of its hosts at most
 
@@ -118,7 +118,9 @@ def read_scopes(place: str, value: object, path: Path) -> dict[str, Scope]:
     scopes = {}
     for name, entry in mapping(place, value, [], list(path.positions)).items():
         found = mapping(f"{place}.{name}", entry, [], ["scope", "management", "exclusive_host"])
-        scopes[name] = read_scope(**found)
+        scopes[name] = read_scope(
+            found.get("scope", GUARD), found.get("management"), found.get("exclusive_host")
+        )
     return scopes
 
 

@@ -25,8 +25,9 @@ FTP_UPSTREAM = "other user speaks FTP upstream"
 
 def listing(packets: dict[str, int]) -> str:
     """As nft lists rules, those of flows accepting and the others dropping."""
+    verb = {comment: "accept" if ": to port" in comment else "drop" for comment in packets}
     return "\n".join(
-        f'\t\tcounter packets {count} bytes 60 {"accept" if ": to port" in comment else "drop"} comment "{comment}"'
+        f'\t\tcounter packets {count} bytes 60 {verb[comment]} comment "{comment}"'
         for comment, count in packets.items()
     )
 
