@@ -65,6 +65,10 @@ listeners:
       description: The name of that process, or an empty text.
       type: str
       sample: vsftpd
+    uid:
+      description: Number of the user that made the socket.
+      type: int
+      sample: 0
     unit:
       description:
         - The systemd unit that the process belongs to, or an empty text.
@@ -93,14 +97,14 @@ def parse_address(text: str) -> str:
     return str(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words)))
 
 
-def parse_table(table: str) -> list[tuple[str, int, str]]:
-    """The listening sockets of one /proc/net/tcp table: (address, port, inode)."""
+def parse_table(table: str) -> list[tuple[str, int, str, int]]:
+    """The listening sockets of one /proc/net/tcp table: (address, port, inode, user)."""
     sockets = []
     for line in table.splitlines()[1:]:
         fields = line.split()
         if fields[3] == LISTEN:
             address, _colon, port = fields[1].partition(":")
-            sockets.append((parse_address(address), int(port, 16), fields[9]))
+            sockets.append((parse_address(address), int(port, 16), fields[9], int(fields[7])))
     return sockets
 
 
@@ -177,13 +181,14 @@ def listeners(ports: list[range] | None = None) -> list[dict[str, Any]]:
         if ports is None or any(socket[1] in each for each in ports)
     ]
     pids = holders() if wanted else {}
-    for address, port, inode in wanted:
+    for address, port, inode, uid in wanted:
         pid = pids.get(inode, 0)
         unit = parse_unit(read(PROC / str(pid) / "cgroup")) if pid else ""
         found.append(
             {
                 "address": address,
                 "port": port,
+                "uid": uid,
                 "pid": pid,
                 "process": read(PROC / str(pid) / "comm").strip() if pid else "",
                 "unit": systemd_sockets().get((address, port), unit) if pid == 1 else unit,

@@ -22,6 +22,11 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
     versions,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import PortRange
+from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import (
+    FROM_THE_HOST,
+    THROUGH_THE_HOST,
+    TO_THE_HOST,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Protocol, Scope, Service
 
 ERRORS = {
@@ -67,7 +72,7 @@ def input_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
                 yield f"{peers} {_ports(service, 'dport')} {accept(_what(service))}"
             else:
                 yield from _answers(service.protocol, f" {peers} {_ports(service, 'sport')}")
-    yield drop("exclusive: anything else to this host")
+    yield drop(TO_THE_HOST)
 
 
 def output_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
@@ -87,7 +92,7 @@ def output_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
                 yield f"{peers} {_ports(service, 'dport')} {accept(_what(service))}"
             else:
                 yield from _answers(service.protocol, f" {peers} {_ports(service, 'sport')}")
-    yield drop("exclusive: anything else from this host")
+    yield drop(FROM_THE_HOST)
 
 
 def forward_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
@@ -106,7 +111,7 @@ def forward_rules(scope: Scope, sets: Sequence[Set]) -> Iterator[str]:
                 one, other = f"@from{i}_{version}", f"@to{i}_{version}"
                 yield f"{ip} saddr {one} {ip} daddr {other}{to_port} {accept(what)}"
                 yield from _answers(forward.protocol, f" {ip} saddr {other} {ip} daddr {one}{from_port}")
-    yield drop("exclusive: anything else through this host")
+    yield drop(THROUGH_THE_HOST)
 
 
 def _errors() -> Iterator[str]:

@@ -42,6 +42,15 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     PortRange,
     single,
 )
+from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import (
+    ANYTHING_ELSE,
+    NO_HELPER,
+    NOT_A_FLOW,
+    OTHER_OPENS_DATA,
+    OTHER_SERVES,
+    OTHER_SPEAKS_FTP,
+    PAST_THE_PROXY,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Scope
 
 __all__ = ["FAMILY", "NAME", "Ruleset", "ruleset"]
@@ -84,7 +93,7 @@ def ruleset(
         _inbound("up", up),
         chain(
             "guard_in",
-            [f"ct direction reply {REPLY} return", drop("not a flow: to a proxy port")],
+            [f"ct direction reply {REPLY} return", drop(NOT_A_FLOW)],
         ),
         _outbound("down", down, uid),
         _outbound("up", up, uid),
@@ -93,7 +102,7 @@ def ruleset(
             "guard_out",
             [
                 "ct direction original ct state { new, established } return",
-                drop("other user serves on a proxy port"),
+                drop(OTHER_SERVES),
             ],
         ),
         *_base_chains(path, scope, sets, (down, up), uid),
@@ -142,7 +151,7 @@ def _outbound(side: str, flows: Sequence[Flow], uid: int | str) -> Chain:
     for flow in flows:
         if flow.direction == "out" and flow.channel == "data" and flow.peer_is_hop:
             # That hop knows the proxy's connections by their source ports: nobody else may use them there.
-            refused = f"meta skuid != {uid} {drop('other user opens data as the proxy')}"
+            refused = f"meta skuid != {uid} {drop(OTHER_OPENS_DATA)}"
             rules += [f"{ports.strip()} {refused}" for ports in _ports(side, flow)]
     rules.append(f"meta skuid != {uid} return")
     for flow in flows:
@@ -185,11 +194,11 @@ def _output_rules(
             yield f'oifname != "lo" meta l4proto tcp {peers} jump out_{side}'
     for version, ip in versions(sets, "dns"):
         yield f"{ip} daddr @dns{version} jump out_dns"
-    yield f"meta skuid {uid} {drop('proxy user: anything else')}"
+    yield f"meta skuid {uid} {drop(ANYTHING_ELSE)}"
     yield f"tcp sport @serve meta skuid != {uid} jump guard_out"
     control = [each for flow in up if flow.channel == "control" for each in flow.acceptor_ports]
     for version, ip in versions(sets, "up"):
-        refused = drop("other user speaks FTP upstream")
+        refused = drop(OTHER_SPEAKS_FTP)
         users = f'oifname != "lo" meta skuid != {uid}'
         yield f"tcp dport {braced(control)} {ip} daddr @up{version} {users} {refused}"
     for each in _privileged_sources(down):
@@ -199,13 +208,13 @@ def _output_rules(
 
 def _forward_rules(sets: Sequence[Set], control_ports: Iterable[int]) -> Iterator[str]:
     """FTP control goes only through the proxy: to the ports that the description names, and no others."""
-    yield f'ct helper "ftp" {drop("no FTP helper past the proxy")}'
+    yield f'ct helper "ftp" {drop(NO_HELPER)}'
     servers = merged([PortRange(port, port) for port in control_ports])
     for name, ports in (("further_hops", [PortRange(CONTROL_PORT, CONTROL_PORT)]), ("servers", servers)):
         for version, ip in versions(sets, name):
             if any(each["name"] == f"nearer{version}" for each in sets):
                 addresses = f"{ip} saddr @nearer{version} {ip} daddr @{name}{version}"
-                yield f"{addresses} tcp dport {braced(ports)} {drop('FTP only through the proxy')}"
+                yield f"{addresses} tcp dport {braced(ports)} {drop(PAST_THE_PROXY)}"
 
 
 def _hop_addresses(hops: Iterable[Hop]) -> Iterator[Network]:

@@ -23,7 +23,7 @@ TABLE = """\
 
 
 def test_only_listening_sockets_of_a_table() -> None:
-    assert parse_table(TABLE) == [("127.0.0.1", 21, "4242")]
+    assert parse_table(TABLE) == [("127.0.0.1", 21, "4242", 0)]
 
 
 def test_addresses_of_both_families() -> None:
@@ -58,4 +58,5 @@ def test_a_socket_of_ours_is_named_with_its_process() -> None:
             mine = [each for each in listeners() if (each["address"], each["port"]) == (address, port)]
             assert [(entry["address"], entry["pid"]) for entry in mine] == [(address, os.getpid())]
             assert mine[0]["process"]
+            assert mine[0]["uid"] == os.geteuid()
         assert not [each for each in listeners() if (each["address"], each["port"]) == (address, port)]
