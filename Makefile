@@ -5,10 +5,10 @@ IN := PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 HOST ?= F
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint unit sanity build molecule test test-all bench demo shell clean
+.PHONY: help setup lint unit sanity build molecule test test-all bench-flows bench-quick demo shell clean
 
 help:  ## what there is
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 setup:  ## system packages and the two virtual environments; quick when all is there
 	@.ci/setup
@@ -34,8 +34,11 @@ test: setup  ## all that must hold, with a sample where the whole is long (at mo
 test-all: setup  ## the whole (at most 75 minutes)
 	@.ci/test all
 
-bench: setup  ## what it costs to derive flows and rules, up to 1,000 hosts and 20,000 networks
+bench-flows: setup  ## what it costs to derive flows and rules, up to 1,000 hosts and 20,000 networks
 	@$(IN) python tests/benchmarks/derivation.py
+
+bench-quick: setup  ## what the proxy costs beside plain forwarding, in a minute; asserts nothing
+	@.ci/bench
 
 demo:  ## the lab with F and N converged, files through both, and what the hosts saw of it
 	@.ci/setup .venv

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sluice import events
@@ -19,7 +19,7 @@ from sluice.net import control, data
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
-from sluice.net.runner import Runner
+from sluice.net.runner import HANDS, Runner
 from sluice.ports import PortRange
 from sluice.session import Session
 
@@ -330,6 +330,10 @@ def test_6_9_a_client_that_resets_after_the_end_is_noticed() -> None:
     play(scene)
 
 
+def test_each_action_has_its_hand() -> None:
+    assert set(HANDS) == set(get_args(events.Action))
+
+
 def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
     """2.11: the one alarm of a session stands for whichever is next."""
     rung: list[Timer] = []
@@ -351,11 +355,11 @@ def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
                 assert isinstance(event, events.Expired)
                 rung.append(event.timer)
                 if event.timer is Timer.CONNECT:
-                    runner._start_timer(Timer.REPLY, 3600)
+                    runner._start_timer(events.Start(Timer.REPLY, 3600))
 
             runner.feed = feed  # type: ignore[method-assign]
-            runner._start_timer(Timer.CONNECT, 0.01)
-            runner._start_timer(Timer.LINE, 0.1)
+            runner._start_timer(events.Start(Timer.CONNECT, 0.01))
+            runner._start_timer(events.Start(Timer.LINE, 0.1))
             for _ in range(500):
                 if Timer.LINE in rung:
                     break

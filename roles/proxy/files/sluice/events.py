@@ -19,6 +19,8 @@ class Leg(Enum):
     CLIENT = "client"
     SERVER = "server"
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and these are keys of every step
+
     @property
     def other(self) -> Leg:
         return Leg.SERVER if self is Leg.CLIENT else Leg.CLIENT
@@ -26,6 +28,8 @@ class Leg(Enum):
 
 class Timer(Enum):
     """The timers of a session."""
+
+    __hash__ = object.__hash__  # as above
 
     CONNECT = "connect"  # one attempt at the control connection
     GREETING = "greeting"

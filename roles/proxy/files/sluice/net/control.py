@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import ipaddress
 import os
 import socket
 import struct
@@ -40,6 +42,12 @@ def why(error: OSError) -> str:
 def family(address: Address) -> socket.AddressFamily:
     """Return the socket family of an address."""
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+@functools.lru_cache(maxsize=1024)
+def from_text(text: str) -> Address:
+    """Return an address as the kernel writes it; the same few come again and again, and parsing is slow."""
+    return ipaddress.ip_address(text.partition("%")[0])
 
 
 class ControlSocket:
@@ -84,11 +92,13 @@ class ControlSocket:
     def read(self, wanted: bool) -> None:
         """Read on, or stop reading."""
         wanted = (wanted or self._closing) and not self._at_end and not self.gone
-        if wanted and not self._reading:
-            self._loop.add_reader(self._sock.fileno(), self._readable)
-        elif self._reading and not wanted:
-            self._loop.remove_reader(self._sock.fileno())
+        if wanted is self._reading:
+            return
         self._reading = wanted
+        if wanted:
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+        else:
+            self._loop.remove_reader(self._sock.fileno())
 
     def read_ahead(self) -> None:
         """Read now, as far as reading goes on, what the loop would hand over in its turn."""
@@ -111,9 +121,8 @@ class ControlSocket:
 
     def flush(self) -> None:
         """Write what the kernel takes now; the rest follows by itself."""
-        if self.gone or self._writing or not self._out:
-            return
-        self._writable()
+        if self._out and not self._writing and not self.gone:
+            self._writable()
 
     def _writable(self) -> None:
         congested = self.congested

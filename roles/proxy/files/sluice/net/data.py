@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import struct
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from sluice import events
 from sluice.events import Endpoint, Event, Leg
-from sluice.net.control import family, why
+from sluice.net.control import family, from_text, why
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
@@ -138,7 +137,7 @@ class Channel:
         _arm(sock)
         self._tokens += 1
         self._offered[self._tokens] = (leg, sock)
-        peer = Endpoint(_address(name[0]), name[1])
+        peer = Endpoint(from_text(name[0]), name[1])
         self._emit(events.Incoming(self._number, leg, self._tokens, peer))
 
     def _resume(self, leg: Leg, listener: socket.socket) -> None:
@@ -383,7 +382,3 @@ class Channel:
                 self._linger.cancel()
                 self._linger = None
             self._gone(self)
-
-
-def _address(text: str) -> Address:
-    return ipaddress.ip_address(text.partition("%")[0])

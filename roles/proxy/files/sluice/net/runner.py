@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import traceback
 from collections import deque
 from collections.abc import Callable
+from typing import Any, Final
 
 from sluice import events
 from sluice.events import Action, Event, Leg, Timer
 from sluice.journal import Journal
-from sluice.net.control import Connector, ControlSocket
+from sluice.net.control import Connector, ControlSocket, from_text
 from sluice.net.data import Channel
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
@@ -119,12 +119,11 @@ class Runner:
             self._handle_queue()
             # Neither leg is read while one cannot be written: not the other one (1.9), and not the client
             # that does not read its own answers.
-            full = self._client.congested
-            self._client.read(
-                self._session.accepts_input and not full and not (self._server and self._server.congested)
-            )
-            if self._server:
-                self._server.read(not full)
+            client, server = self._client, self._server
+            full = client.congested
+            client.read(self._session.accepts_input and not full and not (server and server.congested))
+            if server:
+                server.read(not full)
         finally:
             self._busy = False
 
@@ -165,54 +164,48 @@ class Runner:
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
-            match action:
-                case events.Send(leg=Leg.CLIENT, data=data):
-                    self._client.send(data)
-                case events.Send(data=data, urgent=urgent):
-                    if self._server and urgent:
-                        self._server.send_urgent(data)
-                    elif self._server:
-                        self._server.send(data)
-                case events.Start(timer=timer, seconds=seconds):
-                    self._start_timer(timer, seconds)
-                case events.Cancel(timer=timer):
-                    self._deadlines.pop(timer, None)
-                case events.Listen() | events.Dial() if not self._place(action):
-                    pass
-                case events.Listen():
-                    self._channel(action.transfer).listen(action)
-                case events.Take():
-                    self._channels[action.transfer].take(action.token)
-                case events.Drop():
-                    channel = self._channels.get(action.transfer)
-                    if channel:
-                        channel.drop(action.token)
-                case events.Dial():
-                    self._channel(action.transfer).dial(action)
-                case events.Relay():
-                    self._channels[action.transfer].relay(action.source, action.idle)
-                case events.Finish():
-                    self._channels[action.transfer].finish()
-                case events.Discard():
-                    self._channels[action.transfer].discard(action.leg)
-                case events.Reset():
-                    self._client.flush()  # the word before the deed: the peer reads why
-                    if action.transfer in self._channels:
-                        self._channels[action.transfer].reset(action.leg)
-                case events.Release():
-                    self._release(action.transfer)
-                case events.Log():
-                    self._log(action)
-                case events.Connect():
-                    self._connector = Connector(
-                        self._loop, action.local, action.to, self._connected, self._connect_failed
-                    )
-                case events.Close(leg=Leg.CLIENT):
-                    self._client.close()
-                case events.Close():
-                    self._close_server()
-                case events.Resolve(name=name):
-                    self._lookup = self._loop.create_task(self._resolve(name))
+            HANDS[type(action)](self, action)
+
+    def _send(self, action: events.Send) -> None:
+        if action.leg is Leg.CLIENT:
+            self._client.send(action.data)
+        elif self._server and action.urgent:
+            self._server.send_urgent(action.data)
+        elif self._server:
+            self._server.send(action.data)
+
+    def _listen(self, action: events.Listen) -> None:
+        if self._place(action):
+            self._channel(action.transfer).listen(action)
+
+    def _dial(self, action: events.Dial) -> None:
+        if self._place(action):
+            self._channel(action.transfer).dial(action)
+
+    def _drop(self, action: events.Drop) -> None:
+        channel = self._channels.get(action.transfer)
+        if channel:
+            channel.drop(action.token)
+
+    def _reset(self, action: events.Reset) -> None:
+        self._client.flush()  # the word before the deed: the peer reads why
+        channel = self._channels.get(action.transfer)
+        if channel:
+            channel.reset(action.leg)
+
+    def _connect(self, action: events.Connect) -> None:
+        self._connector = Connector(
+            self._loop, action.local, action.to, self._connected, self._connect_failed
+        )
+
+    def _close(self, action: events.Close) -> None:
+        if action.leg is Leg.CLIENT:
+            self._client.close()
+        else:
+            self._close_server()
+
+    def _look_up(self, action: events.Resolve) -> None:
+        self._lookup = self._loop.create_task(self._resolve(action.name))
 
     def _place(self, action: events.Listen | events.Dial) -> bool:
         """Whether the transfer may have its sockets; it is told when there is no place for it (13.7)."""
@@ -262,7 +255,7 @@ class Runner:
             relieved=self._work,
             closed=self._check_finished,
         )
-        self.feed(events.Connected(ipaddress.ip_address(sock.getsockname()[0])))
+        self.feed(events.Connected(from_text(sock.getsockname()[0])))
 
     def _connect_failed(self, cause: str) -> None:
         self._connector = None
@@ -284,9 +277,9 @@ class Runner:
 
     # --- timers: one alarm for all, moved only when it must be -----------------------------------
 
-    def _start_timer(self, timer: Timer, seconds: float) -> None:
-        when = self._loop.time() + seconds
-        self._deadlines[timer] = when
+    def _start_timer(self, action: events.Start) -> None:
+        when = self._loop.time() + action.seconds
+        self._deadlines[action.timer] = when
         if self._alarm is None or self._alarm.when() > when:
             self._set_alarm(when)
 
@@ -315,3 +308,24 @@ class Runner:
             if self._alarm:
                 self._alarm.cancel()
             self._finished(self)
+
+
+# What is done for each action; a session has some seventy, so they are not tried in turn.
+HANDS: Final[dict[type[Any], Callable[[Runner, Any], object]]] = {
+    events.Send: Runner._send,
+    events.Start: Runner._start_timer,
+    events.Cancel: lambda runner, action: runner._deadlines.pop(action.timer, None),
+    events.Listen: Runner._listen,
+    events.Take: lambda runner, action: runner._channels[action.transfer].take(action.token),
+    events.Drop: Runner._drop,
+    events.Dial: Runner._dial,
+    events.Relay: lambda runner, action: runner._channels[action.transfer].relay(action.source, action.idle),
+    events.Finish: lambda runner, action: runner._channels[action.transfer].finish(),
+    events.Discard: lambda runner, action: runner._channels[action.transfer].discard(action.leg),
+    events.Reset: Runner._reset,
+    events.Release: lambda runner, action: runner._release(action.transfer),
+    events.Log: Runner._log,
+    events.Connect: Runner._connect,
+    events.Close: Runner._close,
+    events.Resolve: Runner._look_up,
+}

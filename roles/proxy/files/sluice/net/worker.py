@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import socket
 
@@ -13,6 +12,7 @@ from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
+from sluice.net.control import from_text
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
@@ -73,11 +73,11 @@ class Worker:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
-        peer = Endpoint(ipaddress.ip_address(name[0].partition("%")[0]), name[1])
+        peer = Endpoint(from_text(name[0]), name[1])
         if not access.inside(peer.address, self._settings.client_side.peers):
             self._refuse(sock, peer)
             return
-        local = ipaddress.ip_address(sock.getsockname()[0])
+        local = from_text(sock.getsockname()[0])
         session = Session(self._settings, secrets.token_hex(6), peer, local)
         runner = Runner(
             sock,
