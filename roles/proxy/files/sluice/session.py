@@ -17,6 +17,7 @@ from sluice.config import Settings
 from sluice.events import Action, Endpoint, Event, Leg, Timer
 from sluice.journal import show
 from sluice.login import Login
+from sluice.memory import Memory
 from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
@@ -36,12 +37,14 @@ _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, 
 class Session:
     """The decisions of one session; `handle` takes each event, in order, and returns what to do."""
 
-    def __init__(self, settings: Settings, ident: str, peer: Endpoint, local: Address) -> None:
-        """`peer`, `local`: the two ends of the client's control connection."""
+    def __init__(
+        self, settings: Settings, ident: str, peer: Endpoint, local: Address, memory: Memory
+    ) -> None:
+        """`peer`, `local`: the ends of the client's control connection; `memory`: what all sessions share."""
         self.settings = settings
         self.client_peer = peer
         self.client_local = local
-        self.lacking: set[bytes] = set()
+        self.memory = memory
         self.over = False  # what is left then is the net's to close
         self._upstream = Upstream(self)
         self._ident = ident
@@ -158,6 +161,10 @@ class Session:
     def refused(self, reason: str) -> None:
         """Log a refusal."""
         self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason)
+
+    def warn(self, sentence: str) -> None:
+        """Log what somebody should look at."""
+        self._log("warning", sentence, 4)
 
     # --- small ones ------------------------------------------------------------------------------
 
@@ -366,7 +373,7 @@ class Session:
                 self._reply_line(item)
 
     def _not_ftp(self, reason: str) -> None:
-        self._log("warning", f"{self.server_name}: {reason}", 4)
+        self.warn(f"{self.server_name}: {reason}")
         if self._upstream.phase is Phase.GREETING:
             self._end(f"{self.server_name} sent no FTP greeting: {reason}")
         else:

@@ -10,6 +10,7 @@ from typing import Protocol
 from sluice import access, events
 from sluice.config import LegSettings, Settings
 from sluice.events import Endpoint, Leg, Timer
+from sluice.memory import Memory
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.verbs import Mode
@@ -23,7 +24,7 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
-    lacking: set[bytes]  # of EPSV and EPRT, what the server is known to lack
+    memory: Memory  # of EPSV and EPRT, what the server is known to lack
 
     @property
     def server_peer(self) -> Endpoint:
@@ -92,7 +93,7 @@ class ServerSetUp:
     # --- passive ---
 
     def _ask_passive(self) -> None:
-        if b"EPSV" in self._control.lacking:
+        if self._control.memory.lacks(self._control.server_peer, b"EPSV"):
             self._control.ask(b"PASV", self._pasv_answered)
         else:
             self._control.ask(b"EPSV", self._epsv_answered)
@@ -101,7 +102,7 @@ class ServerSetUp:
         if self.abandoned:
             return
         if code in _NOT_KNOWN and self._control.server_peer.address.version == 4:
-            self._control.lacking.add(b"EPSV")
+            self._control.memory.refused(self._control.server_peer, b"EPSV")
             self._control.ask(b"PASV", self._pasv_answered)
         elif code == 229:
             self._announced(addresses.parse_229(raw), raw)
@@ -152,7 +153,7 @@ class ServerSetUp:
     def listening(self, port: int) -> None:
         """The listener for the server is up: announce it."""
         self.port = port
-        if b"EPRT" in self._control.lacking:
+        if self._control.memory.lacks(self._control.server_peer, b"EPRT"):
             self._announce_by_port()
         else:
             argument = addresses.format_eprt(self._public(), port)
@@ -169,7 +170,7 @@ class ServerSetUp:
         if self.abandoned:
             return
         if code in _NOT_KNOWN and self._control.server_peer.address.version == 4:
-            self._control.lacking.add(b"EPRT")
+            self._control.memory.refused(self._control.server_peer, b"EPRT")
             self._announce_by_port()
         elif code < 300:
             self._listens()

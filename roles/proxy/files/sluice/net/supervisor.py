@@ -15,7 +15,7 @@ from typing import Any
 from sluice import __version__
 from sluice.config import Settings
 from sluice.journal import Journal
-from sluice.net.control import family
+from sluice.net.control import family, freebind, on_this_host
 from sluice.net.worker import Worker
 from sluice.protocol.addresses import endpoint
 
@@ -41,6 +41,7 @@ def listen(settings: Settings) -> list[socket.socket]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # accepted sockets inherit it (5.2)
         if local.address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        freebind(sock)
         try:
             sock.bind((str(local.address), port))
             sock.listen(_BACKLOG)
@@ -75,6 +76,9 @@ async def run(settings: Settings) -> None:
     except ImportError:
         raise StartError("servers.resolvers: python3-dnspython is not installed.") from None
     worker.start()
+    for local in (*settings.client_side.addresses, *settings.server_side.addresses):
+        if not on_this_host(local.address):
+            journal.write("warning", f"{local.address} is not on this host yet.", 4, **hop)
     if not os.environ.get("SLUICE_POLICY"):
         journal.write("warning", _NO_POLICY, 4, **hop)
     journal.write("started", f"sluice {__version__} serves hop {settings.hop} on {settings.host}", 6, **hop)

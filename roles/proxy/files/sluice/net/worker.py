@@ -8,11 +8,13 @@ import contextlib
 import ipaddress
 import secrets
 import socket
+import time
 
 from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
+from sluice.memory import Memory
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
@@ -35,6 +37,7 @@ class Worker:
         self._places = Places(settings.limits.transfers)
         resolvers = settings.servers.resolvers if settings.servers else ()
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
+        self._memory = Memory(time.monotonic)
         self._runners: set[Runner] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -76,7 +79,7 @@ class Worker:
             self._refuse(sock, peer)
             return
         local = ipaddress.ip_address(sock.getsockname()[0])
-        session = Session(self._settings, secrets.token_hex(6), peer, local)
+        session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory)
         runner = Runner(
             sock,
             session,
