@@ -336,6 +336,44 @@ def test_2_11_timers_run_when_they_should() -> None:
     assert p.said() == b"421 N: server 198.51.100.10:21 did not reply within 600 s.\r\n"
 
 
+def test_2_11_a_login_has_its_time_and_so_has_a_session() -> None:
+    p = Playbook(settings(timeouts={"login": 100, "total": 5000}))
+    assert p.timers == {Timer.CONNECT: 10, Timer.TOTAL: 5000}
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    assert Timer.LOGIN not in p.timers, "the server has not greeted yet"
+    p.server(b"220 S\r\n")
+    assert p.timers[Timer.LOGIN] == 100
+    del p.timers[Timer.LOGIN]
+    p.client(b"USER u\r\n")
+    p.server(b"331 Go on.\r\n")
+    assert Timer.LOGIN not in p.timers, "a try to log in buys no time"
+    p.timers[Timer.LOGIN] = 50
+    p.client(b"PASS p\r\n")
+    p.server(b"230 In.\r\n")
+    assert Timer.LOGIN not in p.timers
+    p.client(b"REIN\r\n")
+    p.server(b"220 Ready.\r\n")
+    assert p.timers[Timer.LOGIN] == 100
+    p.asked()
+    p.feed(events.Expired(Timer.LOGIN))
+    assert p.said() == b"421 N: no login within 100 s.\r\n"
+    assert p.asked() == b"QUIT\r\n"
+
+
+def test_2_11_the_login_of_user_at_host_is_timed_from_the_start() -> None:
+    p = dynamic()
+    assert p.timers[Timer.LOGIN] == 120
+    assert Timer.TOTAL not in p.timers, "no limit unless it is said"
+
+
+def test_2_11_and_6_4_a_session_over_its_time_resets_its_transfer() -> None:
+    p = fixed(timeouts={"total": 5000}).begin(b"STOR")
+    p.feed(events.Expired(Timer.TOTAL))
+    assert p.said() == b"421 N: a session may last 5000 s.\r\n"
+    assert events.Reset(p.number) in p.did(events.Reset)
+    assert p.asked() == b"", "no QUIT: to the next hop it would say that all is well"
+
+
 def test_2_11_each_line_has_its_own_time_to_end() -> None:
     p = fixed()
     p.client(b"NO")

@@ -122,7 +122,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21 and 4.11."""
+    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21 and 4.11. total None: no limit."""
 
     connect: float = 10
     greeting: float = 20
@@ -130,6 +130,8 @@ class Timeouts:
     data_idle: float = 300
     reply: float = 600
     idle: float = 900
+    login: float = 120
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,11 @@ def parse(data: dict[str, Any]) -> Settings:
     table = top.table("timeouts") if "timeouts" in top else _Table(problems, "timeouts", {})
     seconds = "a number of seconds above 0"
     timeouts = Timeouts(
-        **{f.name: table.take(f.name, _seconds, seconds, f.default) for f in fields(Timeouts)}
+        **{
+            f.name: table.take(f.name, _seconds, seconds, f.default)
+            for f in fields(Timeouts)
+            if f.default is not None or f.name in table
+        }
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
     top.done()

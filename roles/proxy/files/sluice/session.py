@@ -97,6 +97,9 @@ class Session:
     def start(self) -> list[Action]:
         """Return what to do first."""
         self._log("session-start", f"session from {self.client_peer}")
+        total = self.settings.timeouts.total
+        if total is not None:
+            self._start(Timer.TOTAL, total)
         servers = self.settings.servers
         if self.settings.next_hop:
             hop = self.settings.next_hop
@@ -605,6 +608,10 @@ class Session:
             self._end(f"{self.server_name} did not reply within {times.reply:g} s", "timeout")
         elif timer is Timer.IDLE:
             self._end(f"no command within {times.idle:g} s")
+        elif timer is Timer.LOGIN:
+            self._end(f"no login within {times.login:g} s")
+        elif timer is Timer.TOTAL:
+            self._end(f"a session may last {times.total:g} s", "timeout")
         elif timer is Timer.ABORT and (self._transfer is None or self._final is not None):
             self._abort_unanswered()
         elif self._transfer:
@@ -673,6 +680,11 @@ class Session:
         elif self._client.heard or Timer.IDLE not in self._timers:  # only a whole command is a sign of life
             self._start(Timer.IDLE, times.idle)
         self._client.heard = False
+        greeted = self._login.chooses or self._upstream.phase is Phase.READY
+        if self._login.done or not greeted:
+            self._cancel(Timer.LOGIN)
+        elif Timer.LOGIN not in self._timers:
+            self._start(Timer.LOGIN, times.login)
         return self._flush()
 
 

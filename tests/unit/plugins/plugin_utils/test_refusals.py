@@ -442,13 +442,14 @@ TIMEOUTS: list[tuple[Any, str]] = [
     (
         [],
         "sluice_timeouts: found an empty list, expected a mapping with the keys connect, greeting, data_connect, "
-        "data_idle, reply, idle",
+        "data_idle, reply, idle, login, total",
     ),
     (
         {"conect": 1},
         "sluice_timeouts: found the unknown key 'conect', expected only connect, greeting, data_connect, "
-        "data_idle, reply, idle",
+        "data_idle, reply, idle, login, total",
     ),
+    ({"total": 0}, "sluice_timeouts.total: found 0, expected seconds, more than 0 and at most 86400"),
     ({"connect": 0}, "sluice_timeouts.connect: found 0, expected seconds, more than 0 and at most 86400"),
     (
         {"connect": True},
