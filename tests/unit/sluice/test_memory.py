@@ -97,28 +97,32 @@ def test_15_2_data_goes_to_the_host_that_has_the_control_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("set_up", "refused", "verb", "plain"),
-    [(b"PASV\r\n", b"500 what\r\n", b"EPSV", b"PASV"), (PORT, b"502 no\r\n", b"EPRT", b"PORT")],
+    ("set_up", "granted", "verb", "plain"),
+    [(b"PASV\r\n", b"227 (1,2,3,4,175,200)\r\n", b"EPSV", b"PASV"), (PORT, b"200 ok\r\n", b"EPRT", b"PORT")],
 )
 def test_3_11_what_a_server_lacks_is_known_to_the_next_session(
-    set_up: bytes, refused: bytes, verb: bytes, plain: bytes
+    set_up: bytes, granted: bytes, verb: bytes, plain: bytes
 ) -> None:
     clock = Clock()
     memory = Memory(clock)
 
-    def asked() -> list[bytes]:
+    def asked(*answers: bytes) -> list[bytes]:
         p = Playbook(memory=memory).log_in()
         p.client(set_up)
-        first = p.asked()[:4]
-        if first == verb:
-            p.server(refused)
-            return [first, p.asked()[:4]]
-        return [first]
+        seen = []
+        for answer in answers:
+            seen.append(p.asked()[:4])
+            p.server(answer)
+        return seen
 
-    assert asked() == [verb, plain]
-    assert asked() == [plain]
+    assert asked(b"502 no\r\n", b"502 no\r\n") == [verb, plain], "it refuses the mode, and"
+    assert asked(b"502 no\r\n", granted) == [verb, plain], "nothing was learned; but now"
+    assert asked(granted) == [plain]
     clock.now = LACK
-    assert asked() == [verb, plain], "it may have learned"
+    assert asked(b"502 no\r\n", granted) == [verb, plain], "it may have learned"
+    extended = granted if plain == b"PORT" else b"229 (|||45000|)\r\n"
+    assert asked(b"500 what\r\n", extended) == [plain, verb], "and forgotten the other"
+    assert asked(extended) == [verb]
 
 
 def test_memory_is_bounded() -> None:

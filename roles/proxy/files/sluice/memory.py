@@ -39,6 +39,10 @@ class Memory:
         """The server does not know the verb."""
         self._note(verb, server, LACK)
 
+    def knows(self, server: Endpoint, verb: bytes) -> None:
+        """It does, after all."""
+        self._until.pop((verb, server), None)
+
     def _holds(self, fact: bytes, of: Endpoint) -> bool:
         until = self._until.get((fact, of))
         return until is not None and self._clock() < until
