@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
@@ -96,8 +97,11 @@ def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[s
         if hop.resolvers:
             result["servers"]["resolvers"] = [str(each) for each in hop.resolvers]
     result["timeouts"] = _nested(timeouts, path, position)
-    if path.transfers is not None:
-        result["limits"] = {"transfers": path.transfers}
+    limits = asdict(path.limits)
+    if not clients:
+        limits["sessions_per_client"] = None  # the hop before is this one's only client
+    if any(limits.values()):
+        result["limits"] = {key: each for key, each in limits.items() if each is not None}
     return result
 
 

@@ -136,9 +136,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """transfers: how many this host carries at once; 0: as many as its ranges hold (PROTOCOL 13.7)."""
+    """How many at once; 0: transfers as the ranges hold (PROTOCOL 13.7), sessions without a limit (2.12)."""
 
     transfers: int = 0
+    sessions: int = 0
+    sessions_per_client: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +301,8 @@ def _peer_ports(table: _Table, expected: str) -> PeerPorts:
 
 
 def _limits(table: _Table) -> Limits:
-    return Limits(table.take("transfers", _count, "a number above 0"))
+    named = [f.name for f in fields(Limits) if f.name in table]
+    return Limits(**{name: table.take(name, _count, "a number above 0") for name in named})
 
 
 def _client_side(table: _Table) -> ClientSide:

@@ -156,3 +156,11 @@ def test_the_limit_of_transfers() -> None:
     path = read_path(twenty_lines(), limits={"transfers": 500})
     assert settings(path, path.host("f1"), read_timeouts(None))["limits"] == {"transfers": 500}
     assert "limits" not in of("f1")
+
+
+def test_2_12_the_limits_of_sessions() -> None:
+    path = read_path(twenty_lines(), limits={"sessions": 100, "sessions_per_client": 5})
+    found = [settings(path, path.host(host), read_timeouts(None))["limits"] for host in ("f1", "n1")]
+    assert found == [{"sessions": 100, "sessions_per_client": 5}, {"sessions": 100}], "F is N's only client"
+    path = read_path(twenty_lines(), limits={"sessions_per_client": 5})
+    assert "limits" not in settings(path, path.host("n1"), read_timeouts(None))

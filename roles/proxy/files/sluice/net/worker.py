@@ -15,10 +15,11 @@ from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
 from sluice.memory import Memory
-from sluice.net.places import Places
+from sluice.net.places import Places, Seats
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
+from sluice.protocol.addresses import Address
 from sluice.session import Session
 
 _BATCH = 64  # connections accepted in one callback
@@ -35,6 +36,7 @@ class Worker:
         self._listeners = listeners
         self._pipes = PipePool()
         self._places = Places(settings.limits.transfers)
+        self._seats = Seats(settings.limits)
         resolvers = settings.servers.resolvers if settings.servers else ()
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._memory = Memory(time.monotonic)
@@ -75,8 +77,9 @@ class Worker:
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
         peer = Endpoint(ipaddress.ip_address(name[0].partition("%")[0]), name[1])
-        if not access.inside(peer.address, self._settings.client_side.peers):
-            self._refuse(sock, peer)
+        reason = self._refusal(peer.address)
+        if reason:
+            self._refuse(sock, peer, reason)
             return
         local = ipaddress.ip_address(sock.getsockname()[0])
         session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory)
@@ -87,15 +90,20 @@ class Worker:
             pipes=self._pipes,
             resolver=self._resolver,
             places=self._places,
-            finished=self._finished,
+            finished=lambda runner: self._finished(runner, peer.address),
         )
+        self._seats.take(peer.address)
         self._runners.add(runner)
         self._empty.clear()
         runner.start()
 
-    def _refuse(self, sock: socket.socket, peer: Endpoint) -> None:
+    def _refusal(self, client: Address) -> str:
+        if not access.inside(client, self._settings.client_side.peers):
+            return f"{client} is not in the allowed networks"
+        return self._seats.refused(client)
+
+    def _refuse(self, sock: socket.socket, peer: Endpoint, reason: str) -> None:
         hop = self._settings.hop
-        reason = f"{peer.address} is not in the allowed networks"
         self._journal.write(
             "refused",
             f"refused: {reason}",
@@ -108,8 +116,9 @@ class Worker:
             sock.send(f"421 {hop}: {reason}.\r\n".encode())
         sock.close()
 
-    def _finished(self, runner: Runner) -> None:
+    def _finished(self, runner: Runner, client: Address) -> None:
         self._runners.discard(runner)
+        self._seats.give_back(client)
         if not self._runners:
             self._empty.set()
 
