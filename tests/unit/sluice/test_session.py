@@ -169,6 +169,65 @@ def test_2_3_loopback_may_be_meant() -> None:
     assert len(p.did(events.Connect)) == 1
 
 
+@pytest.mark.parametrize("line", [b"OPEN 198.51.100.10", b"SITE 198.51.100.10", b"open 198.51.100.10:21"])
+def test_2_4_open_leads_to_the_server_and_user_is_its_own_then(line: bytes) -> None:
+    p = dynamic()
+    p.said(), p.asked()
+    assert p.client(line + b"\r\n") == b""
+    assert isinstance(p.did(events.Connect)[0], events.Connect)
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    assert p.server(b"120 Wait.\r\n220 S\r\n") == b"120 Wait.\r\n220 S\r\n"
+    assert p.asked() == b"", "it goes no further"
+    p.client(b"USER u\r\n")
+    assert p.asked() == b"USER u\r\n"
+    assert p.server(b"230 In.\r\n") == b"230 In.\r\n"
+    p.client(b"SITE 198.51.100.11\r\n")
+    assert p.asked() == b"SITE 198.51.100.11\r\n", "SITE is the server's from then on"
+    p.server(b"200 x\r\n")
+    assert p.client(b"USER u@198.51.100.11\r\n")[:3] == b"530", "2.8: never the old server"
+    p.client(b"USER v@198.51.100.10\r\n")
+    assert p.asked() == b"USER v\r\n"
+
+
+def test_2_4_open_with_a_port_after_a_blank() -> None:
+    p = dynamic()
+    p.client(b"OPEN 198.51.100.10 2121\r\n")
+    (connect,) = p.did(events.Connect)
+    assert isinstance(connect, events.Connect)
+    assert connect.to == Endpoint(SERVER.address, 2121)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [(b"OPEN 192.0.2.1", b"530"), (b"OPEN 198.51.100.10 22", b"530"), (b"SITE host", b"530"),
+     (b"OPEN", b"501"), (b"SITE a b c", b"501"), (b"OPEN 198.51.100.10:x", b"501")],
+)  # fmt: skip
+def test_2_4_open_is_checked_as_user_at_host_is(line: bytes, code: bytes) -> None:
+    p = dynamic()
+    p.said()
+    assert p.client(line + b"\r\n")[:3] == code
+    assert not p.did(events.Connect, events.Resolve)
+    assert p.client(b"NOOP\r\n")[:3] == b"200"
+
+
+def test_2_4_with_a_fixed_server_open_is_the_servers() -> None:
+    p = fixed()
+    p.client(b"OPEN x\r\n")
+    assert p.asked() == b"OPEN x\r\n"
+
+
+def test_2_10_host_after_login_is_503() -> None:
+    p = Playbook()
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    p.server(b"220 S\r\n")
+    p.client(b"HOST ftp.example.org\r\n")
+    assert p.asked() == b"HOST ftp.example.org\r\n"
+    assert p.server(b"220 H\r\n") == b"220 H\r\n"
+    p = fixed()
+    assert p.client(b"HOST ftp.example.org\r\n") == b"503 HOST comes before USER.\r\n"
+    assert p.asked() == b""
+
+
 def test_2_5_before_a_server_is_chosen() -> None:
     p = dynamic()
     p.said()

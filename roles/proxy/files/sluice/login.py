@@ -18,6 +18,7 @@ class Login:
         self.done = False
         self.epsv_all = False
         self.destination: access.Destination | None = None
+        self.opened = False  # by OPEN or SITE, not by USER
 
     @property
     def chooses(self) -> bool:
@@ -38,8 +39,10 @@ class Login:
         local = verb.local.format(verb=verb.name.decode())
         if verb.kind is Kind.REFUSE:
             return local
-        if not chosen and verb.kind not in (Kind.USER, Kind.QUIT):
+        if not chosen and not (verb.opens or verb.kind in (Kind.USER, Kind.QUIT)):
             return local or f"530 {self._settings.hop}: log in as user@host first."
+        if verb.after_login and self.done:
+            return verb.after_login
         if command.argument.strip(b" ").upper() in verb.refused:
             return f"504 {show(command.line)} is not available through this proxy."
         if verb.kind in (Kind.SETUP, Kind.TRANSFER) and not self.done:

@@ -250,6 +250,8 @@ class Session:
         text = self._login.own_answer(command, self._upstream.phase is not Phase.NONE)
         if text:
             self._client.send(reply(text))
+        elif command.verb.opens and self._upstream.phase is Phase.NONE:
+            self._serve_open(command)
         else:
             self._hands.get(command.verb.kind, self._forward)(command)
 
@@ -274,7 +276,8 @@ class Session:
         self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
 
     def _serve_user(self, command: Command) -> None:
-        if not self._login.chooses:
+        plain = self._login.opened and b"@" not in command.argument
+        if plain or not self._login.chooses:
             self._login.user = command.argument
             self._forward(command)
             return
@@ -290,6 +293,17 @@ class Session:
             else:
                 self._answer(530, "this session has its server; open another one for another server")
             return
+        self._go(destination, parse_command(command.line[:5] + destination.user))
+
+    def _serve_open(self, command: Command) -> None:
+        destination = access.parse_place(command.argument, 21)
+        if destination is None:
+            self._client.send(reply(f"501 {command.verb.name.decode()} wants host or host:port."))
+        else:
+            self._go(replace(destination, user=b""), command)
+
+    def _go(self, destination: access.Destination, command: Command) -> None:
+        """Connect the session to the server that the client chose by `command`."""
         reason = access.destination_refused(self.settings, destination.host, destination.port)
         if reason:
             self.refused(reason)
@@ -297,7 +311,7 @@ class Session:
             return
         self._login.user = destination.user
         self._login.destination = destination
-        self._current = Entry(command.verb, parse_command(command.line[:5] + destination.user))
+        self._current = Entry(command.verb, command)
         self._dead(self._upstream.choose(destination.host, destination.port))
 
     def _serve_setup(self, command: Command) -> None:
@@ -471,9 +485,11 @@ class Session:
             self._client.send(raw)
 
     def _greeted(self, code: int, raw: bytes) -> None:
-        chosen = self._current  # by USER user@host: its greeting is not shown
+        # By USER user@host the server was chosen: then its greeting is not shown. To OPEN it is the answer.
+        chosen = self._current
+        shown = chosen is None or chosen.verb.opens
         if code < 200:
-            if chosen is None:
+            if shown:
                 self._client.send(raw)
             return
         if code != 220:
@@ -481,9 +497,11 @@ class Session:
             self._end("", final=True)
             return
         self._upstream.greeted()
-        if chosen is None:
+        if shown:
             self._client.send(raw)
-        elif chosen.command:
+            self._login.opened = chosen is not None
+            self._current = None
+        elif chosen and chosen.command:
             self._forward(chosen.command)
 
     def _server_ended(self) -> None:
