@@ -42,6 +42,8 @@ options:
     description:
       - As C(sluice_limits); C(transfers) is how many transfers a host may carry at once.
       - A range that could not carry so many is refused.
+      - C(sessions) is how many sessions a host may have at once.
+      - C(sessions_per_client) is how many of them one client address may have, on the first hop.
     type: dict
     default: {}
 """

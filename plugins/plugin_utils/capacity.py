@@ -46,6 +46,6 @@ def capacity(path: Path, host: Host) -> dict[str, Any]:
         )
         if used:
             legs[leg][mode] = transfers
-    limits = [path.transfers, *(ports.size for ports in listening.values())]
+    limits = [path.limits.transfers, *(ports.size for ports in listening.values())]
     least = min((each for each in limits if each is not None), default=None)
-    return {"ranges": ranges, "legs": legs, "limit": path.transfers, "transfers": least}
+    return {"ranges": ranges, "legs": legs, "limit": path.limits.transfers, "transfers": least}

@@ -26,6 +26,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     Clients,
     Hop,
     Host,
+    Limits,
     Network,
     Path,
     Ports,
@@ -60,6 +61,7 @@ DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 HOST_PORT = re.compile(r"(?:\[([^]]*)\]|([^][:]*))(?::([^:]*))?")
 MOST_CONTROL_PORTS = 8  # more would not fit the comment of their rule
 MOST_TRANSFERS = 64512  # ports 1024 to 65535
+MOST_SESSIONS = 30000  # each holds two of the 65536 descriptors that the service may have
 FTP_DATA_PORT = 20  # RFC 959 section 8: the one privileged port that active data may be opened from
 
 
@@ -82,7 +84,7 @@ def read_path(topology: object, mode: object = "both", ports: object = None, lim
         servers,
         _modes(mode, legs),
         positions,
-        _transfers({} if limits is None else limits),
+        _limits({} if limits is None else limits),
     )
     _check_families(path)
     _check_capacity(path)
@@ -96,29 +98,35 @@ def host_on_path(path: Path, name: object) -> Host:
     return path.host(str(name))
 
 
-def _transfers(value: object) -> int | None:
+def _limits(value: object) -> Limits:
     place = "sluice_limits"
-    found = mapping(place, value, [], ["transfers"])
-    if "transfers" not in found:
-        return None
-    what = f"how many transfers a host may carry at once, 1 to {MOST_TRANSFERS}"
-    result = number(f"{place}.transfers", found["transfers"], what)
-    if not 1 <= result <= MOST_TRANSFERS:
-        wrong(f"{place}.transfers", str(result), what)
-    return result
+    known = {
+        "transfers": ("transfers a host may carry at once", MOST_TRANSFERS),
+        "sessions": ("sessions a host may have at once", MOST_SESSIONS),
+        "sessions_per_client": ("sessions one client address may have at once", MOST_SESSIONS),
+    }
+    result: dict[str, int] = {}
+    for key, each in mapping(place, value, [], list(known)).items():
+        words, most = known[str(key)]
+        what = f"how many {words}, 1 to {most}"
+        result[str(key)] = number(f"{place}.{key}", each, what)
+        if not 1 <= result[str(key)] <= most:
+            wrong(f"{place}.{key}", str(each), what)
+    return Limits(**result)
 
 
 def _check_capacity(path: Path) -> None:
     """Each range that a host listens in carries as many transfers as the limit says."""
-    if path.transfers is None:
+    wanted = path.limits.transfers
+    if wanted is None:
         return
     for hop in path.hops:
         for host in hop.hosts:
             for side, ports in path.listening(host).items():
-                if ports.size < path.transfers:
+                if ports.size < wanted:
                     wrong(
                         "sluice_limits.transfers",
-                        str(path.transfers),
+                        str(wanted),
                         f"at most {ports.size}, for {side}.listen of {host.name} ({ports}) carries no more",
                     )
 

@@ -131,10 +131,19 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a host carries at once; None: no limit but its ranges, and none of sessions."""
+
+    transfers: int | None = None
+    sessions: int | None = None
+    sessions_per_client: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """Clients, one or more hops, servers. `modes[i]` are those of the leg on the client side of hop `i`.
 
-    `transfers` is the limit of simultaneous transfers of a host, None where only its ranges limit them.
+    `limits` are those of each host.
     """
 
     clients: Clients
@@ -142,7 +151,7 @@ class Path:
     servers: Servers
     modes: tuple[frozenset[str], ...]
     positions: dict[str, int] = field(repr=False, compare=False)  # inventory name -> index of its hop
-    transfers: int | None = None
+    limits: Limits = Limits()
 
     @property
     def last(self) -> int:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
@@ -24,18 +25,17 @@ DEFAULT_TIMEOUTS = {
     "reply": 600,
     "idle": 900,
     "drain": 3600,
+    "login": 120,
 }
+WITHOUT_DEFAULT = ("total",)  # a session may last as long as it likes
 LONGEST_TIMEOUT = 86400  # a day
-NESTED = ("greeting", "data_connect", "reply")
-NESTING_STEP = (
-    5  # seconds: the hop that knows the cause speaks before those in front of it give up (requirement 10.2)
-)
+NESTING_STEP = 5  # seconds
 
 
 def read_timeouts(value: object) -> dict[str, int | float]:
     """`sluice_timeouts` over the defaults, in seconds; raises DescriptionError."""
     place = "sluice_timeouts"
-    found = mapping(place, {} if value is None else value, [], list(DEFAULT_TIMEOUTS))
+    found = mapping(place, {} if value is None else value, [], [*DEFAULT_TIMEOUTS, *WITHOUT_DEFAULT])
     result: dict[str, int | float] = dict(DEFAULT_TIMEOUTS)
     for key, each in found.items():
         if isinstance(each, bool) or not isinstance(each, (int, float)) or not 0 < each <= LONGEST_TIMEOUT:
@@ -97,10 +97,27 @@ def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[s
             result["servers"]["fixed"] = path.servers.fixed
         if hop.resolvers:
             result["servers"]["resolvers"] = [str(each) for each in hop.resolvers]
-    wait = NESTING_STEP * (path.last - position)
-    result["timeouts"] = {key: each + wait if key in NESTED else each for key, each in timeouts.items()}
-    if path.transfers is not None:
-        result["limits"] = {"transfers": path.transfers}
+    result["timeouts"] = _nested(timeouts, path, position)
+    limits = asdict(path.limits)
+    if not clients:
+        limits["sessions_per_client"] = None  # the hop before is this one's only client
+    if any(limits.values()):
+        result["limits"] = {key: each for key, each in limits.items() if each is not None}
+    return result
+
+
+def _nested(timeouts: dict[str, int | float], path: Path, position: int) -> dict[str, int | float]:
+    """The hop that knows the cause speaks before those in front of it give up (requirement 10.2).
+
+    Before a hop greets or answers USER, it may have looked up a name, connected, and waited for a greeting.
+    """
+    hops_behind = path.last - position
+    connect, greeting = timeouts["connect"], timeouts["greeting"]
+    before = {"greeting": connect, "reply": 2 * connect + greeting}
+    result = {key: each + hops_behind * (NESTING_STEP + before.get(key, 0)) for key, each in timeouts.items()}
+    result["connect"] = connect  # to the neighbour, whatever stands behind it
+    if hops_behind and path.hops[path.last].resolvers:
+        result["greeting"] += connect
     return result
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long it takes to read a description, and to derive the flows and the rules of its hosts.
 
-    make bench
+    make bench-flows
 
 The path is read once; then the flows of all hosts are derived, and the rules of a few. Half of the networks
 are the clients', half the servers', and half of either IPv4. Three curves end in the same whole: longer

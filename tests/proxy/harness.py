@@ -204,7 +204,14 @@ class NotReadyError(Exception):
 class Proxy:
     """One proxy process (with its workers), its settings and its log."""
 
-    def __init__(self, site: Site, settings: Settings, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        settings: Settings,
+        environment: Mapping[str, str] | None = None,
+        descriptors: int | None = None,
+    ) -> None:
+        """`descriptors`: the limit that it lives under, if not everybody's."""
         self.settings = settings
         self.log: list[dict[str, Any]] = []
         """What it logged so far, one record a line."""
@@ -235,6 +242,8 @@ class Proxy:
         )
         # Even when this run is killed no proxy outlives it.
         full["args"] = ["setpriv", "--pdeathsig", "KILL", *full["args"]]
+        if descriptors is not None:
+            full["args"] = ["prlimit", f"--nofile={descriptors}", *full["args"]]
         self.process = subprocess.Popen(
             **full, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )

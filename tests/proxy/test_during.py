@@ -223,8 +223,8 @@ def test_5_1_noop_and_stat_pass_at_once_during_a_transfer(path: Path, line: byte
 
 
 @pytest.mark.parametrize("line", [b"CWD /d", b"SIZE f", b"USER other", b"REIN"])
-def test_5_1_other_commands_wait_for_the_end_of_the_transfer(path: Path, line: bytes) -> None:
-    """5.1, 5.9 for USER and REIN."""
+def test_5_1_and_5_9_other_commands_wait_for_the_end_of_the_transfer(path: Path, line: bytes) -> None:
+    """REIN and USER above all."""
     x = path.open({"USER": b"331 Password please."})
     c_data, s_data = x.begin("STOR f")
     before = list(x.s.lines)

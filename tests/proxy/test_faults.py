@@ -185,6 +185,23 @@ def test_2_11_an_idle_session_is_421(paths: Paths) -> None:
     x.s.end()
 
 
+def test_2_11_a_login_that_does_not_come_is_421(paths: Paths) -> None:
+    """Retries do not keep it alive; a session that is in time lives on."""
+    x = paths.one(timeouts__login=0.5).open(login=False)
+    for _ in range(20):
+        time.sleep(0.1)
+        x.c.line("USER nobody")
+        reply = x.c.reply()
+        if reply.code == 421:
+            break
+        assert reply.code in {220, 331}, reply
+    assert reply.text == "421 N: no login within 0.5 s."
+    x.c.end()
+    x = paths.one(timeouts__login=0.5).open()
+    time.sleep(0.7)
+    x.in_step()
+
+
 def test_2_11_a_line_that_never_ends_does_not_keep_a_session(paths: Paths) -> None:
     """Slowloris: a byte now and then is no command."""
     x = paths.one(timeouts__idle=0.5, timeouts__data_idle=2).open()

@@ -46,7 +46,7 @@ def feat(x: Session, *lines: bytes) -> list[bytes]:
     return x.c.reply().raw.split(b"\r\n")[:-1]
 
 
-def test_7_1_feat_is_filtered_and_well_formed(path: Path) -> None:
+def test_7_1_7_2_and_7_3_feat_is_filtered_and_well_formed(path: Path) -> None:
     """7.1, 7.2 kept as the server sends it, 7.3 removed."""
     x = path.open()
     first, *features, last = feat(x, b"211-Extensions supported:", *OF_THE_SERVER, b"211 END")
@@ -81,12 +81,79 @@ def test_7_1_a_server_without_feat(path: Path, code: bytes) -> None:
     x.in_step()
 
 
-def test_7_1_nothing_left_after_filtering_is_still_a_reply(path: Path) -> None:
+def test_7_1_and_7_3_nothing_left_after_filtering_is_still_a_reply(path: Path) -> None:
     """`211 no features` or what the proxy itself offers."""
     x = path.open()
     lines = feat(x, b"211-Features", b" AUTH TLS", b" PBSZ", b" PROT", b"211 End")
     assert lines[-1].startswith(b"211 ")
     assert not {line.split()[0].decode() for line in lines[1:-1]} & NOT_CARRIED
+    x.in_step()
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"OPTS UTF8 ON", b"200 On."),
+        (b"OPTS UTF8 OFF", b"500 What?"),
+        (b"OPTS MLST Type*;Size*;", b"200 MLST OPTS type;size;"),
+        (b"opts utf8 on", b"501 No."),
+        (b"CLNT NcFTP 3.2.6", b"200 Noted."),
+        (b"LANG FR-CA", b"504 Not that one."),
+    ],
+)
+def test_7_6_opts_clnt_and_lang_are_the_servers(path: Path, line: bytes, answer: bytes) -> None:
+    _passes(path.open(), line, answer)
+
+
+@pytest.mark.parametrize(
+    "verb", [b"XPWD", b"XCWD d", b"XCUP", b"XMKD d", b"XRMD d", b"XSEM u", b"XSEN u", b"MAIL u"]
+)
+def test_7_7_the_x_verbs_and_what_nobody_knows_pass(path: Path, verb: bytes) -> None:
+    _passes(path.open(), verb, b'257 "/d" is what it is.' if verb[:1] == b"X" else b"502 No mail here.")
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"SITE CHMOD 600 a b", b"200 Done."),
+        (b"SITE HELP", b"214-Site\r\n CHMOD\r\n214 End"),
+        (b"SMNT /disk", b"202 Superfluous."),
+        (b"ACCT bin", b"202 Superfluous."),
+        (b"HELP", b"214-Help\r\n USER\r\n214 End"),
+        (b"HELP SITE", b"214 SITE"),
+        (b"STAT", b"211 Fine."),
+        (b"STAT /a b", b"213-Status\r\n-rw a\r\n213 End"),
+        (b"MLST /a b", b"250-Listing\r\n type=file; /a b\r\n250 End"),
+    ],
+)
+def test_7_8_what_answers_on_the_control_connection_passes(path: Path, line: bytes, answer: bytes) -> None:
+    _passes(path.open(), line, answer)
+
+
+def test_7_8_stou_passes_with_its_name(path: Path) -> None:
+    """4.2: the name stands in the preliminary reply (RFC 1123 4.1.2.9)."""
+    x = path.open()
+    agreed = x.c.setup("PASV")
+    x.c.line("STOU")
+    c_data = agreed.open()
+    assert x.s.next() == b"STOU"
+    x.s.reply(b"150 FILE: unique.1")
+    s_data = x.s.data()
+    assert x.c.reply().raw == b"150 FILE: unique.1\r\n"
+    c_data.send(b"content")
+    c_data.fin()
+    assert s_data.read_all() == (b"content", "fin")
+    s_data.close()
+    x.s.reply(b"226 Stored.")
+    assert x.c.reply().code == 226
+
+
+def _passes(x: Session, line: bytes, answer: bytes) -> None:
+    """The line reaches the server, and its answer the client, as they are."""
+    x.c.line(line)
+    assert x.s.next() == line
+    x.s.reply(answer)
+    assert x.c.reply().raw == answer + b"\r\n"
     x.in_step()
 
 

@@ -19,8 +19,8 @@ DOWNLOADS = ("RETR f", "LIST", "NLST", "MLSD")
 
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("verb", UPLOADS)
-def test_6_1_client_reset_during_upload_resets_the_server(path: Path, verb: str, setup: str) -> None:
-    """6.1, and 6.5 through two proxies."""
+def test_6_1_and_6_5_client_reset_during_upload_resets_the_server(path: Path, verb: str, setup: str) -> None:
+    """Through two proxies, too."""
     x = path.open()
     c_data, s_data = x.begin(verb, setup)
     c_data.send(PART)
@@ -116,7 +116,10 @@ def test_6_2_control_lost_after_the_upload_has_ended(path: Path) -> None:
 
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("verb", DOWNLOADS)
-def test_6_3_server_reset_during_download_resets_the_client(path: Path, verb: str, setup: str) -> None:
+def test_6_3_and_6_5_server_reset_during_download_resets_the_client(
+    path: Path, verb: str, setup: str
+) -> None:
+    """Through two proxies, too."""
     x = path.open()
     c_data, s_data = x.begin(verb, setup)
     s_data.send(PART)

@@ -215,6 +215,24 @@ def test_2_3_through_two_hops_the_last_one_splits(paths: Paths) -> None:
     x.in_step()
 
 
+# 2.4 OPEN and SITE
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+@pytest.mark.parametrize("line", ["OPEN {}:2100", "SITE {} 2100"])
+def test_2_4_open_and_then_a_plain_login(paths: Paths, hops: int, line: str) -> None:
+    """As ncftp and lftp do it; through two hops the last one opens."""
+    path = paths.one(servers__fixed=None) if hops == 1 else paths.two(n__servers__fixed=None)
+    server, c = path.server, path.client()
+    assert c.reply().code == 220
+    assert c.cmd(line.format(path.net.forbidden_server)).code == 530
+    c.line(line.format(path.net.server))
+    x = Session(c, server.accept(greeting=b"220 The server itself."))
+    c.login()
+    assert x.s.lines == [b"USER anonymous", b"PASS guest@example.org"]
+    x.in_step()
+
+
 # 2.5 Before login
 
 
@@ -282,6 +300,9 @@ def test_2_10_host_is_forwarded_or_502(path: Path) -> None:
     assert x.c.reply().code == 220
     assert x.c.cmd("HOST ftp.example.org").code in {220, 502}
     assert x.c.cmd("USER me").code == 331
+    assert x.c.cmd("PASS secret").code == 230
+    assert x.c.cmd("HOST ftp.example.org").code == 503
+    x.in_step()
 
 
 # 2.6 to 2.9 Login

@@ -13,7 +13,7 @@ from pathlib import Path as File
 import pytest
 
 from .harness import CONTROL, SERVER_CONTROL, Path, Paths, Proxy, Session, changed, last_hop
-from .wire import dial, eventually
+from .wire import dial, eventually, listen
 
 PART = bytes(range(256)) * 400
 
@@ -183,21 +183,44 @@ def test_10_4_a_reload_with_bad_settings_changes_nothing_and_says_why(
     x.in_step()
 
 
-def test_10_4_a_reload_whose_workers_do_not_start_changes_nothing(busy: Path) -> None:
-    """Settings that are well, but an address that is not on this host."""
+def test_10_4_a_reload_that_cannot_listen_changes_nothing(busy: Path) -> None:
+    """Settings that are well, but a port that somebody else holds."""
     x = busy.open()
     before = [each["pid"] for each in busy.last.workers()]
     good = busy.last.settings
-    address = [{"address": "192.0.2.1", "public": "192.0.2.1"}]
-    busy.last.configure(changed(good, {"client_side.addresses": address}))
-    done = busy.last.ask("reload")
+    with listen(busy.net.n_client, CONTROL + 1):
+        busy.last.configure(changed(good, {"client_side.control_port": CONTROL + 1}))
+        done = busy.last.ask("reload")
     assert done.returncode == 1
-    assert "cannot listen on 192.0.2.1:2121: Cannot assign requested address." in done.stderr
+    assert f"cannot listen on {busy.net.n_client}:{CONTROL + 1}: Address already in use." in done.stderr
     assert [each["pid"] for each in busy.last.workers()] == before
     x.in_step()
     busy.open().in_step()
     busy.last.configure(good)
     assert busy.last.ask("reload").returncode == 0
+
+
+@pytest.mark.parametrize("limits", [{"sessions": 3}, {"sessions_per_client": 3}])
+def test_2_12_sessions_are_counted_over_all_workers(paths: Paths, limits: dict[str, int]) -> None:
+    """And those of a worker that died are forgotten."""
+    path = paths.own(1, workers=2, limits=limits)
+    sessions = [path.open() for _ in range(3)]
+    late = path.client()
+    assert late.reply().code == 421
+    os.kill(worker_of(path, sessions[0]), signal.SIGKILL)
+    eventually("a seat", lambda: path.client().reply().code in {220, 421} and _seated(path))
+
+
+def _seated(path: Path) -> bool:
+    client = path.client()
+    try:
+        path.server.accept(
+            None,
+            b"220 Ready.",
+        )
+    except AssertionError:
+        return False
+    return client.reply().code == 220
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def fetch(x: Session, setup: str = "PASV", content: bytes = PART) -> None:
 
 
 @pytest.mark.parametrize("setup", ["PASV", "EPSV"])
-def test_3_1_passive_client_leg_listens_before_it_says_so(path: Path, setup: str) -> None:
-    """The client connects before it sends the verb (3.22)."""
+def test_3_1_and_3_22_passive_client_leg_listens_before_it_says_so(path: Path, setup: str) -> None:
+    """The client connects before it sends the verb."""
     x = path.open()
     agreed = x.c.setup(setup)
     c_data = agreed.open()
@@ -48,8 +48,7 @@ def test_3_1_passive_client_leg_listens_before_it_says_so(path: Path, setup: str
 
 
 @pytest.mark.parametrize("setup", ["PASV", "EPSV"])
-def test_3_1_the_client_may_connect_after_150(path: Path, setup: str) -> None:
-    """3.22."""
+def test_3_1_and_3_22_the_client_may_connect_after_150(path: Path, setup: str) -> None:
     x = path.open()
     agreed = x.c.setup(setup)
     x.c.line("RETR f")
@@ -60,6 +59,24 @@ def test_3_1_the_client_may_connect_after_150(path: Path, setup: str) -> None:
     s_data.send(PART)
     s_data.close()
     assert c_data.read_all() == (PART, "fin")
+
+
+@pytest.mark.parametrize("setup", ["PASV", "EPSV"])
+def test_3_22_the_client_may_connect_while_the_proxy_does_nothing(one: Path, setup: str) -> None:
+    """The listener's queue takes the connection; that and the verb are found at once."""
+    x = one.open()
+    agreed = x.c.setup(setup)
+    with one.last.busy():
+        c_data = agreed.open()
+        x.c.line("STOR f")
+        c_data.send(PART)
+        c_data.fin()
+    x.open_at_server("STOR f")
+    s_data = x.s.data()
+    assert s_data.read_all() == (PART, "fin")
+    s_data.close()
+    x.s.reply(b"226 Stored.")
+    assert x.c.replies(2) == [150, 226]
 
 
 @pytest.mark.parametrize("setup", ["PORT", "EPRT"])

@@ -8,6 +8,8 @@ import os
 import select
 import socket
 import time
+from pathlib import Path as File
+from threading import Thread
 
 import pytest
 
@@ -295,6 +297,51 @@ def test_4_9_a_stalled_client_costs_little_memory_and_stops_the_server(paths: Pa
         sent.append(s_data.send_until_blocked())
     assert max(sent) < 32 << 20
     assert path.last.memory() - before < 8 << 20
+
+
+@pytest.mark.parametrize("verb", ["RETR f", "STOR f"])
+@pytest.mark.parametrize("setup", SETUPS)
+def test_4_10_a_byte_passes_without_another(path: Path, setup: str, verb: str) -> None:
+    """Nothing waits for a buffer to fill: each byte is there before the next one is sent."""
+    c_data, s_data = path.open().begin(verb, setup)
+    sender, receiver = (s_data, c_data) if verb == "RETR f" else (c_data, s_data)
+    for byte in (b"a", b"b", b"c"):
+        sender.send(byte)
+        assert receiver.receive(1) == byte
+
+
+@pytest.mark.skipif(os.environ.get("SLUICE_TEST_ALL", "0") == "0", reason="seconds; SLUICE_TEST_ALL=1")
+@pytest.mark.parametrize("verb", ["RETR f", "STOR f"])
+def test_4_14_more_than_4_gib(one: Path, verb: str, tmp_path: File) -> None:
+    """A hole of 4 GiB and some bytes after it: counters of 32 bits would wrap."""
+    size = (4 << 30) + 4097
+    hole = tmp_path / "hole"
+    with hole.open("wb") as file:
+        file.truncate(size - 3)
+        file.seek(0, os.SEEK_END)
+        file.write(b"end")
+    x = one.open()
+    since = len(one.last.log)
+    c_data, s_data = x.begin(verb)
+    sender, receiver = (s_data, c_data) if verb == "RETR f" else (c_data, s_data)
+
+    def send() -> None:
+        with hole.open("rb") as file:
+            sender.sock.sendfile(file)
+        sender.fin()
+
+    thread = Thread(target=send)
+    thread.start()
+    got, tail, buffer = 0, b"", bytearray(1 << 20)
+    while count := receiver.sock.recv_into(buffer):
+        got += count
+        tail = (tail + bytes(buffer[:count][-3:]))[-3:]
+    thread.join()
+    assert (got, tail) == (size, b"end")
+    s_data.close()
+    x.s.reply(b"226 Done.")
+    assert x.c.reply().code == 226
+    assert one.last.record("transfer", since)["SLUICE_BYTES"] == str(size)
 
 
 def test_4_11_trickling_data_keeps_a_session_alive(paths: Paths) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sluice import config, events
 from sluice.events import Action, Endpoint, Event, Leg, Timer
+from sluice.memory import Memory
 from sluice.session import Session
 
 CLIENT = Endpoint(ipaddress.ip_address("10.1.0.10"), 40001)
@@ -72,11 +73,12 @@ class Playbook:
     settings: config.Settings = field(default_factory=settings)
     client_end: Endpoint = CLIENT
     listens: bool = True
+    memory: Memory = field(default_factory=lambda: Memory(lambda: 0.0))
 
     def __post_init__(self) -> None:
         """Start the session."""
         local = "10.2.0.2" if self.client_end.address.version == 4 else "2001:db8:2::2"
-        self.session = Session(self.settings, "id", self.client_end, ipaddress.ip_address(local))
+        self.session = Session(self.settings, "id", self.client_end, ipaddress.ip_address(local), self.memory)
         self.to_client = b""
         self.to_server = b""
         self.actions: list[Action] = []

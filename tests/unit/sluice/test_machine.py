@@ -145,7 +145,8 @@ class Machine(RuleBasedStateMachine):
         if hasattr(self, "p") and self.alive:
             transfer = self.p.session._transfer
             moving = transfer is not None and transfer.moving
-            assert moving or set(self.p.timers) - {events.Timer.LINE}, (self.sent, self.heard, self.pending)
+            of_others = {events.Timer.LINE, events.Timer.LOGIN, events.Timer.TOTAL}
+            assert moving or set(self.p.timers) - of_others, (self.sent, self.heard, self.pending)
 
     def teardown(self) -> None:
         """Let everything come to its end: then each command has its one final reply."""

@@ -6,8 +6,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import pathlib
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, get_args
 
@@ -15,6 +18,7 @@ import pytest
 from sluice import events
 from sluice.events import Endpoint, Event, Leg, Timer
 from sluice.journal import Journal
+from sluice.memory import Memory
 from sluice.net import control, data
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
@@ -125,6 +129,52 @@ def test_13_2_an_exhausted_source_range_is_told_and_never_left(busy: Callable[[i
             assert (failed.cause, failed.here) == ("no free port in 40100-40102", True)
 
     play(scene)
+
+
+COMES_LATER = """
+import asyncio, ipaddress, socket, subprocess
+from sluice import events
+from sluice.events import Endpoint, Leg
+from sluice.net import control, data
+from sluice.net.relay import PipePool
+from sluice.ports import PortRange
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+for text in ("192.0.2.7", "2001:db8::7"):
+    address = ipaddress.ip_address(text)
+    listener = data.listen(address, PortRange(40100, 40100))
+    assert not control.on_this_host(address)
+
+    async def dial():
+        loop, told = asyncio.get_running_loop(), asyncio.Queue()
+        channel = data.Channel(loop, PipePool(), 1, told.put_nowait, lambda _: None)
+        to = Endpoint(ipaddress.ip_address("127.0.0.1"), 40100)
+        channel.dial(events.Dial(1, Leg.SERVER, address, PortRange(40101, 40101), to))
+        event = await told.get()
+        channel.reset(None)
+        refused = loop.create_future()
+        control.Connector(loop, address, to, lambda _: None, refused.set_result)
+        return event.cause, await refused
+
+    if address.version == 4:  # with IPv6 the SYN goes out, and no answer comes
+        assert asyncio.run(dial()) == (f"cannot be reached: {text} is not on this host",) * 2
+    subprocess.run(["ip", "addr", "add", text, "dev", "lo", *(["nodad"] if ":" in text else [])], check=True)
+    assert control.on_this_host(address)
+    socket.create_connection((text, 40100), 5).close()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network namespace")
+def test_15_4_an_address_may_come_to_the_host_later() -> None:
+    package = str(pathlib.Path(__file__).parents[3] / "roles/proxy/files")
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", COMES_LATER],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": package},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_3_17_a_port_is_busy_while_its_transfer_runs() -> None:
@@ -343,7 +393,7 @@ def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
             client = socket.create_connection(listener.getsockname()[:2])
             runner = Runner(
                 listener.accept()[0],
-                Session(settings(), "id", Endpoint(HOST, 1), HOST),
+                Session(settings(), "id", Endpoint(HOST, 1), HOST, Memory(lambda: 0.0)),
                 journal=Journal(to_journal=False),
                 pipes=PipePool(),
                 resolver=Resolver((), 1),

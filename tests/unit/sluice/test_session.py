@@ -169,6 +169,65 @@ def test_2_3_loopback_may_be_meant() -> None:
     assert len(p.did(events.Connect)) == 1
 
 
+@pytest.mark.parametrize("line", [b"OPEN 198.51.100.10", b"SITE 198.51.100.10", b"open 198.51.100.10:21"])
+def test_2_4_open_leads_to_the_server_and_user_is_its_own_then(line: bytes) -> None:
+    p = dynamic()
+    p.said(), p.asked()
+    assert p.client(line + b"\r\n") == b""
+    assert isinstance(p.did(events.Connect)[0], events.Connect)
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    assert p.server(b"120 Wait.\r\n220 S\r\n") == b"120 Wait.\r\n220 S\r\n"
+    assert p.asked() == b"", "it goes no further"
+    p.client(b"USER u\r\n")
+    assert p.asked() == b"USER u\r\n"
+    assert p.server(b"230 In.\r\n") == b"230 In.\r\n"
+    p.client(b"SITE 198.51.100.11\r\n")
+    assert p.asked() == b"SITE 198.51.100.11\r\n", "SITE is the server's from then on"
+    p.server(b"200 x\r\n")
+    assert p.client(b"USER u@198.51.100.11\r\n")[:3] == b"530", "2.8: never the old server"
+    p.client(b"USER v@198.51.100.10\r\n")
+    assert p.asked() == b"USER v\r\n"
+
+
+def test_2_4_open_with_a_port_after_a_blank() -> None:
+    p = dynamic()
+    p.client(b"OPEN 198.51.100.10 2121\r\n")
+    (connect,) = p.did(events.Connect)
+    assert isinstance(connect, events.Connect)
+    assert connect.to == Endpoint(SERVER.address, 2121)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [(b"OPEN 192.0.2.1", b"530"), (b"OPEN 198.51.100.10 22", b"530"), (b"SITE host", b"530"),
+     (b"OPEN", b"501"), (b"SITE a b c", b"501"), (b"OPEN 198.51.100.10:x", b"501")],
+)  # fmt: skip
+def test_2_4_open_is_checked_as_user_at_host_is(line: bytes, code: bytes) -> None:
+    p = dynamic()
+    p.said()
+    assert p.client(line + b"\r\n")[:3] == code
+    assert not p.did(events.Connect, events.Resolve)
+    assert p.client(b"NOOP\r\n")[:3] == b"200"
+
+
+def test_2_4_with_a_fixed_server_open_is_the_servers() -> None:
+    p = fixed()
+    p.client(b"OPEN x\r\n")
+    assert p.asked() == b"OPEN x\r\n"
+
+
+def test_2_10_host_after_login_is_503() -> None:
+    p = Playbook()
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    p.server(b"220 S\r\n")
+    p.client(b"HOST ftp.example.org\r\n")
+    assert p.asked() == b"HOST ftp.example.org\r\n"
+    assert p.server(b"220 H\r\n") == b"220 H\r\n"
+    p = fixed()
+    assert p.client(b"HOST ftp.example.org\r\n") == b"503 HOST comes before USER.\r\n"
+    assert p.asked() == b""
+
+
 def test_2_5_before_a_server_is_chosen() -> None:
     p = dynamic()
     p.said()
@@ -334,6 +393,44 @@ def test_2_11_timers_run_when_they_should() -> None:
     assert set(p.timers) == {Timer.REPLY, Timer.LINE}
     p.feed(events.Expired(Timer.REPLY))
     assert p.said() == b"421 N: server 198.51.100.10:21 did not reply within 600 s.\r\n"
+
+
+def test_2_11_a_login_has_its_time_and_so_has_a_session() -> None:
+    p = Playbook(settings(timeouts={"login": 100, "total": 5000}))
+    assert p.timers == {Timer.CONNECT: 10, Timer.TOTAL: 5000}
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    assert Timer.LOGIN not in p.timers, "the server has not greeted yet"
+    p.server(b"220 S\r\n")
+    assert p.timers[Timer.LOGIN] == 100
+    del p.timers[Timer.LOGIN]
+    p.client(b"USER u\r\n")
+    p.server(b"331 Go on.\r\n")
+    assert Timer.LOGIN not in p.timers, "a try to log in buys no time"
+    p.timers[Timer.LOGIN] = 50
+    p.client(b"PASS p\r\n")
+    p.server(b"230 In.\r\n")
+    assert Timer.LOGIN not in p.timers
+    p.client(b"REIN\r\n")
+    p.server(b"220 Ready.\r\n")
+    assert p.timers[Timer.LOGIN] == 100
+    p.asked()
+    p.feed(events.Expired(Timer.LOGIN))
+    assert p.said() == b"421 N: no login within 100 s.\r\n"
+    assert p.asked() == b"QUIT\r\n"
+
+
+def test_2_11_the_login_of_user_at_host_is_timed_from_the_start() -> None:
+    p = dynamic()
+    assert p.timers[Timer.LOGIN] == 120
+    assert Timer.TOTAL not in p.timers, "no limit unless it is said"
+
+
+def test_2_11_and_6_4_a_session_over_its_time_resets_its_transfer() -> None:
+    p = fixed(timeouts={"total": 5000}).begin(b"STOR")
+    p.feed(events.Expired(Timer.TOTAL))
+    assert p.said() == b"421 N: a session may last 5000 s.\r\n"
+    assert events.Reset(p.number) in p.did(events.Reset)
+    assert p.asked() == b"", "no QUIT: to the next hop it would say that all is well"
 
 
 def test_2_11_each_line_has_its_own_time_to_end() -> None:

@@ -37,6 +37,12 @@ def parse_destination(argument: bytes, port: int) -> Destination | None:
     return Destination(user, host, port)
 
 
+def parse_place(argument: bytes, port: int) -> Destination | None:
+    """Read the argument of OPEN or SITE: host, host:port or, as ncftp has it, "host port" (2.4)."""
+    host, _blank, said = argument.strip(b" ").partition(b" ")
+    return parse_destination(b"?@" + host + (b":" + said if said else b""), port)
+
+
 def inside(address: Address, networks: Iterable[Network]) -> bool:
     """Whether one of the networks holds the address."""
     return any(address in network for network in networks)

@@ -122,7 +122,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21 and 4.11. drain: 10.4."""
+    """Seconds; what each bounds stands in PROTOCOL 2.2, 2.11, 3.21, 4.11 and 10.4. total None: no limit."""
 
     connect: float = 10
     greeting: float = 20
@@ -131,13 +131,17 @@ class Timeouts:
     reply: float = 600
     idle: float = 900
     drain: float = 3600
+    login: float = 120
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """transfers: how many this host carries at once; 0: as many as its ranges hold (PROTOCOL 13.7)."""
+    """How many at once; 0: transfers as the ranges hold (PROTOCOL 13.7), sessions without a limit (2.12)."""
 
     transfers: int = 0
+    sessions: int = 0
+    sessions_per_client: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,11 @@ def parse(data: dict[str, Any]) -> Settings:
     table = top.table("timeouts") if "timeouts" in top else _Table(problems, "timeouts", {})
     seconds = "a number of seconds above 0"
     timeouts = Timeouts(
-        **{f.name: table.take(f.name, _seconds, seconds, f.default) for f in fields(Timeouts)}
+        **{
+            f.name: table.take(f.name, _seconds, seconds, f.default)
+            for f in fields(Timeouts)
+            if f.default is not None or f.name in table
+        }
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
     workers = top.take("workers", _workers, "1 to 64 processes", 0)
@@ -296,7 +304,8 @@ def _peer_ports(table: _Table, expected: str) -> PeerPorts:
 
 
 def _limits(table: _Table) -> Limits:
-    return Limits(table.take("transfers", _count, "a number above 0"))
+    named = [f.name for f in fields(Limits) if f.name in table]
+    return Limits(**{name: table.take(name, _count, "a number above 0") for name in named})
 
 
 def _client_side(table: _Table) -> ClientSide:

@@ -36,6 +36,8 @@ class Timer(Enum):
     LINE = "line"  # a command line that has begun (2.11)
     REPLY = "reply"
     IDLE = "idle"
+    LOGIN = "login"
+    TOTAL = "total"  # the session's whole life
     CLIENT_DATA = "client data"  # the client's data connection (3.21)
     SERVER_DATA = "server data"
     ABORT = "abort"  # an aborted or broken transfer still wants its end

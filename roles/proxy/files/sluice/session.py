@@ -8,24 +8,25 @@ the FIFO of commands that the server owes a reply; the proxy's own (EPSV, PORT .
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
 from sluice import access, events
+from sluice.client import ClientEnd
 from sluice.config import Settings
 from sluice.events import Action, Endpoint, Event, Leg, Timer
 from sluice.journal import show
+from sluice.login import Login
+from sluice.memory import Memory
 from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
-from sluice.protocol.lines import SYNCH, CommandReader, LineFault
+from sluice.protocol.lines import SYNCH, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features, reply
 from sluice.protocol.verbs import Command, Kind, Mode, features, parse_command
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
 
-_QUEUE = 64  # command lines that may wait; more stay in the kernel
 _COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
 _PASSIVE = (227, 228, 229)  # name an address; the proxy asks for it, no client's command does
 _ASIDE = 8  # commands that may overtake a transfer before the first of them is answered
@@ -36,37 +37,31 @@ _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, 
 class Session:
     """The decisions of one session; `handle` takes each event, in order, and returns what to do."""
 
-    def __init__(self, settings: Settings, ident: str, peer: Endpoint, local: Address) -> None:
-        """`peer`, `local`: the two ends of the client's control connection."""
+    def __init__(
+        self, settings: Settings, ident: str, peer: Endpoint, local: Address, memory: Memory
+    ) -> None:
+        """`peer`, `local`: the ends of the client's control connection; `memory`: what all sessions share."""
         self.settings = settings
         self.client_peer = peer
         self.client_local = local
-        self.lacking: set[bytes] = set()
+        self.memory = memory
         self.over = False  # what is left then is the net's to close
         self._upstream = Upstream(self)
         self._ident = ident
         self._actions: list[Action] = []
-        self._commands = CommandReader()
+        self._client = ClientEnd(self.do)
+        self._login = Login(settings)
         self._replies = ReplyReader()
-        self._waiting: deque[Command | LineFault] = deque()
         self._current: Entry | None = None  # the client's command that is being served
         self._owed = Owed()
         self._receiver: Entry | None = None  # of the reply that is coming in
         self._collected: bytearray | None = None
-        self._relayed_part = False  # the client has seen the beginning of a reply
-        self._behind: list[bytes] = []  # what waits for its end
         self._transfer: Transfer | None = None
         self._transfers = 0
         self._final: tuple[int, bytes] | None = None  # held until the data is delivered (4.3)
         self._held = bytearray()  # what came behind it
         self._farewell: bytes | None = None  # the server left while a final reply was held
-        self._user = b""
-        self._logged_in = False
-        self._epsv_all = False
-        self._client_gone = False
-        self._heard = False  # a whole command has come
         self._stopping = False
-        self._destination: access.Destination | None = None
         self._timers: set[Timer] = set()
         # of a verb that nobody here takes the server answers alone
         self._hands: dict[Kind, Callable[[Command], None]] = {
@@ -97,11 +92,14 @@ class Session:
     @property
     def accepts_input(self) -> bool:
         """Whether the client should be read from."""
-        return len(self._waiting) < _QUEUE
+        return self._client.accepts_input
 
     def start(self) -> list[Action]:
         """Return what to do first."""
         self._log("session-start", f"session from {self.client_peer}")
+        total = self.settings.timeouts.total
+        if total is not None:
+            self._start(Timer.TOTAL, total)
         servers = self.settings.servers
         if self.settings.next_hop:
             hop = self.settings.next_hop
@@ -110,7 +108,7 @@ class Session:
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:
-            self._send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
+            self._client.send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
         return self._settle(event=None)
 
     def handle(self, event: Event) -> list[Action]:
@@ -121,7 +119,7 @@ class Session:
             return self._flush()
         match event:
             case events.Received(leg=Leg.CLIENT, data=data):
-                self._from_client(data)
+                self._client.feed(data)
             case events.Received(data=data):
                 self._from_server(data)
             case events.Ended(leg=Leg.CLIENT, reset=reset):
@@ -169,6 +167,10 @@ class Session:
         """Log a refusal."""
         self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason)
 
+    def warn(self, sentence: str) -> None:
+        """Log what somebody should look at."""
+        self._log("warning", sentence, 4)
+
     # --- small ones ------------------------------------------------------------------------------
 
     def _flush(self) -> list[Action]:
@@ -184,15 +186,9 @@ class Session:
             self._timers.discard(timer)
             self.do(events.Cancel(timer))
 
-    def _send(self, raw: bytes) -> None:
-        if self._relayed_part:  # nothing gets into the middle of a reply
-            self._behind.append(raw)
-        else:
-            self.do(events.Send(Leg.CLIENT, raw))
-
     def _answer(self, code: int, sentence: str) -> None:
         """Answer the client in the proxy's own words, naming the hop."""
-        self._send(reply(f"{code} {self.settings.hop}: {sentence}."))
+        self._client.send(reply(f"{code} {self.settings.hop}: {sentence}."))
 
     def _log(self, event: str, message: str, priority: int = 6, **fields: str) -> None:
         self.do(events.Log(event, message, priority, None, self.log_fields() | fields))
@@ -204,29 +200,24 @@ class Session:
             "SLUICE_SESSION": self._ident,
             "SLUICE_CLIENT": str(self.client_peer),
         }
-        if self._user:
-            fields["SLUICE_USER"] = show(self._user)
+        if self._login.user:
+            fields["SLUICE_USER"] = show(self._login.user)
         if self.server_name:
             fields["SLUICE_SERVER"] = str(self.server_peer)
         return fields
 
     # --- from the client -------------------------------------------------------------------------
 
-    def _from_client(self, data: bytes) -> None:
-        for line in self._commands.feed(data):
-            self._heard = True
-            self._waiting.append(line if isinstance(line, LineFault) else parse_command(line))
-
     def _pump(self) -> None:
         """Serve the client's commands as far as they may be served now."""
-        while self._waiting and not self._busy() and not self.over:
-            self._serve(self._waiting.popleft())
+        while self._client.waiting and not self._busy() and not self.over:
+            self._serve(self._client.waiting.popleft())
             self._advance()
         if self.over:
             return
-        if self._waiting:
+        if self._client.waiting:
             self._overtake()
-        if self._client_gone and not self._waiting and self._current is None:
+        if self._client.gone and not self._client.waiting and self._current is None:
             self._end("")
         elif self._stopping and not self._busy():
             self._end("the proxy is shutting down")
@@ -234,7 +225,7 @@ class Session:
     def _busy(self) -> bool:
         connecting = self._upstream.phase not in (Phase.NONE, Phase.READY)
         talking = self._transfer is not None and self._transfer.server.talking
-        served = self._current is not None or bool(self._owed) or self._relayed_part
+        served = self._current is not None or bool(self._owed) or self._client.within_reply
         return served or connecting or talking
 
     def _overtake(self) -> None:
@@ -242,47 +233,33 @@ class Session:
         transfer, current = self._transfer, self._current
         if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
             return
-        for command in self._waiting:
+        for command in self._client.waiting:
             if isinstance(command, Command) and command.verb.kind is Kind.ABOR:
-                self._waiting.remove(command)
+                self._client.waiting.remove(command)
                 self._abort(command)
                 return
-        while self._waiting and transfer.preliminary and len(self._owed) <= _ASIDE:
-            command = self._waiting[0]
+        while self._client.waiting and transfer.preliminary and len(self._owed) <= _ASIDE:
+            command = self._client.waiting[0]
             if isinstance(command, LineFault) or not command.verb.side or command.argument:
                 return  # STAT with a path is a listing: a 5xx to it would be taken for the transfer's
-            self._waiting.popleft()
+            self._client.waiting.popleft()
             self._forward(command, aside=True)
 
     def _serve(self, command: Command | LineFault) -> None:
         if isinstance(command, LineFault):
-            self._send(reply(command.value))
+            self._client.send(reply(command.value))
             return
-        text = self._own_answer(command)
+        text = self._login.own_answer(command, self._upstream.phase is not Phase.NONE)
         if text:
-            self._send(reply(text))
+            self._client.send(reply(text))
+        elif command.verb.opens and self._upstream.phase is Phase.NONE:
+            self._serve_open(command)
         else:
             self._hands.get(command.verb.kind, self._forward)(command)
 
-    def _own_answer(self, command: Command) -> str:
-        """Return what the proxy itself answers to a command that goes no further, "" to one that may."""
-        verb = command.verb
-        if not verb.name:
-            return "500 the command line is empty."
-        if not verb.name.isalnum():  # to a server another blank or a control may end the verb
-            return "500 a verb is made of letters and digits."
-        local = verb.local.format(verb=verb.name.decode())
-        if verb.kind is Kind.REFUSE:
-            return local
-        if self._upstream.phase is Phase.NONE and verb.kind not in (Kind.USER, Kind.QUIT):
-            return local or f"530 {self.settings.hop}: log in as user@host first."
-        if command.argument.strip(b" ").upper() in verb.refused:
-            return f"504 {show(command.line)} is not available through this proxy."
-        return ""
-
     def _serve_quit(self, command: Command) -> None:
         if self._upstream.phase is Phase.NONE:
-            self._send(reply("221 Goodbye."))
+            self._client.send(reply("221 Goodbye."))
             self._end("")
         else:
             self._forward(command)
@@ -301,73 +278,68 @@ class Session:
         self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
 
     def _serve_user(self, command: Command) -> None:
-        servers = self.settings.servers
-        if servers is None or servers.fixed:
-            self._user = command.argument
+        plain = self._login.opened and b"@" not in command.argument
+        if plain or not self._login.chooses:
+            self._login.user = command.argument
             self._forward(command)
             return
         destination = access.parse_destination(command.argument, 21)
         if destination is None:
-            self._send(reply("501 log in as user@host or user@host:port."))
+            self._client.send(reply("501 log in as user@host or user@host:port."))
             return
         if self._upstream.phase is Phase.READY:  # 2.8
-            known = self._destination
+            known = self._login.destination
             if known and (known.host, known.port) == (destination.host, destination.port):
-                self._user = destination.user
+                self._login.user = destination.user
                 self._forward(parse_command(command.line[:5] + destination.user))
             else:
                 self._answer(530, "this session has its server; open another one for another server")
             return
+        self._go(destination, parse_command(command.line[:5] + destination.user))
+
+    def _serve_open(self, command: Command) -> None:
+        destination = access.parse_place(command.argument, 21)
+        if destination is None:
+            self._client.send(reply(f"501 {command.verb.name.decode()} wants host or host:port."))
+        else:
+            self._go(replace(destination, user=b""), command)
+
+    def _go(self, destination: access.Destination, command: Command) -> None:
+        """Connect the session to the server that the client chose by `command`."""
         reason = access.destination_refused(self.settings, destination.host, destination.port)
         if reason:
             self.refused(reason)
             self._answer(530, reason)
             return
-        self._user = destination.user
-        self._destination = destination
-        self._current = Entry(command.verb, parse_command(command.line[:5] + destination.user))
+        self._login.user = destination.user
+        self._login.destination = destination
+        self._current = Entry(command.verb, command)
         self._dead(self._upstream.choose(destination.host, destination.port))
 
     def _serve_setup(self, command: Command) -> None:
         verb = command.verb
         mode = verb.mode
         assert mode is not None  # noqa: S101 - of every set-up in the table
-        if not self._logged_in:
-            self._send(reply(f"530 {self.settings.hop}: log in first."))
-            return
-        if mode not in self.settings.client_side.modes:  # 13.6
-            leg = self.settings.client_side.leg
-            self._answer(502, f"leg {leg} does not allow {mode.value} transfers")
-            return
-        if verb.name == b"EPSV" and command.argument.strip(b" ").upper() == b"ALL":
-            self._epsv_all = True  # 3.10
-            self._send(reply("200 EPSV ALL understood."))
-            return
-        if self._epsv_all and verb.name != b"EPSV":
-            self._send(reply(f"503 {verb.name.decode()} after EPSV ALL."))
-            return
         target, text = access.read_setup(command, self.settings, self.client_peer)
         if text:
             if verb.mode is Mode.ACTIVE:
                 self.refused(text)
-            self._send(reply(text))
+            self._client.send(reply(text))
             return
         self._drop_setup()  # 3.18
         self._transfers += 1
         transfer = self._transfer = Transfer(self, self._transfers, mode, target)
         if target:
-            self._send(reply(f"200 {verb.name.decode()} command successful."))
+            self._client.send(reply(f"200 {verb.name.decode()} command successful."))
             transfer.server.begin()
         else:
             self._current = Entry(verb, command)  # until the listener is up
             transfer.listen()
 
     def _serve_transfer(self, command: Command) -> None:
-        if not self._logged_in:
-            self._send(reply(f"530 {self.settings.hop}: log in first."))
-        elif self._transfer is None:
-            self._send(reply("425 use PORT, EPRT, PASV or EPSV first."))  # 3.20
-        elif self._client_gone and not self._quit_waits():
+        if self._transfer is None:
+            self._client.send(reply("425 use PORT, EPRT, PASV or EPSV first."))  # 3.20
+        elif self._client.gone and not self._client.quits:
             self._end("")
         else:
             self._current = Entry(command.verb, command)
@@ -390,13 +362,10 @@ class Session:
         self._advance()
 
     def _client_ended(self, reset: bool) -> None:
-        self._client_gone = True
+        self._client.gone = True
         transfers = self._current is not None and self._current.verb.kind is Kind.TRANSFER
-        if reset or (transfers and not self._quit_waits()):  # 1.14, 6.2
+        if reset or (transfers and not self._client.quits):  # 1.14, 6.2
             self._end("", "reset-by-client" if reset else "aborted")
-
-    def _quit_waits(self) -> bool:
-        return any(isinstance(c, Command) and c.verb.kind is Kind.QUIT for c in self._waiting)
 
     # --- the server ------------------------------------------------------------------------------
 
@@ -406,7 +375,7 @@ class Session:
             return
         if dead.name and self._current:  # 530, and the client may log in elsewhere
             self._current = None
-            self._destination = None
+            self._login.destination = None
             self._answer(530, dead.cause)
         else:
             self._end(dead.cause)
@@ -423,7 +392,7 @@ class Session:
                 self._reply_line(item)
 
     def _not_ftp(self, reason: str) -> None:
-        self._log("warning", f"{self.server_name}: {reason}", 4)
+        self.warn(f"{self.server_name}: {reason}")
         if self._upstream.phase is Phase.GREETING:
             self._end(f"{self.server_name} sent no FTP greeting: {reason}")
         else:
@@ -445,10 +414,7 @@ class Session:
             )
             self._collected = None if passes else bytearray()
         if self._collected is None:
-            self.do(events.Send(Leg.CLIENT, line.raw))
-            self._relayed_part = not line.last
-            while line.last and self._behind:
-                self._send(self._behind.pop(0))
+            self._client.relay(line)
         else:
             self._collected += line.raw
             if len(self._collected) > _COLLECT:
@@ -474,7 +440,7 @@ class Session:
             if entry is self._current and self._transfer:
                 if entry.verb.kind is Kind.FORWARD:  # 4.1: a verb that nobody knew moves data
                     entry.verb = replace(entry.verb, kind=Kind.TRANSFER)
-                    if self._client_gone and not self._quit_waits():  # 6.2
+                    if self._client.gone and not self._client.quits:  # 6.2
                         self._end("", "aborted")
                         return
                     self._transfer.start(None)
@@ -501,13 +467,8 @@ class Session:
         self._pass_on(raw)
         if entry is self._current:
             self._current = None
-        if kind in (Kind.USER, Kind.LOGIN):
-            if code < 500:
-                self._logged_in = self._logged_in and kind is Kind.LOGIN
-            if code in (202, 230):  # 2.6; 202 to PASS: no password was needed
-                self._logged_in = True
-        elif kind is Kind.REIN and code < 300:  # 2.9
-            self._logged_in = self._epsv_all = False
+        self._login.answered(kind, code)
+        if kind is Kind.REIN and code < 300:  # 2.9
             self._drop_setup()
         elif kind is Kind.QUIT and code < 500:
             self._end("", final=True)
@@ -523,22 +484,26 @@ class Session:
             if len(self._held) > _COLLECT:
                 self._not_ftp("too much follows the end of a transfer")
         else:
-            self._send(raw)
+            self._client.send(raw)
 
     def _greeted(self, code: int, raw: bytes) -> None:
-        chosen = self._current  # by USER user@host: its greeting is not shown
+        # By USER user@host the server was chosen: then its greeting is not shown. To OPEN it is the answer.
+        chosen = self._current
+        shown = chosen is None or chosen.verb.opens
         if code < 200:
-            if chosen is None:
-                self._send(raw)
+            if shown:
+                self._client.send(raw)
             return
         if code != 220:
-            self._send(raw)
+            self._client.send(raw)
             self._end("", final=True)
             return
         self._upstream.greeted()
-        if chosen is None:
-            self._send(raw)
-        elif chosen.command:
+        if shown:
+            self._client.send(raw)
+            self._login.opened = chosen is not None
+            self._current = None
+        elif chosen and chosen.command:
             self._forward(chosen.command)
 
     def _server_ended(self) -> None:
@@ -547,7 +512,7 @@ class Session:
         if self._upstream.phase is Phase.GREETING:
             self._end(f"{self.server_name} sent no FTP greeting and closed the connection")
         elif self._current and self._current.verb.kind is Kind.QUIT:
-            self._send(reply("221 Goodbye."))  # 5.8
+            self._client.send(reply("221 Goodbye."))  # 5.8
             self._end("")
         else:
             self._server_leaves(reply(f"421 {self.settings.hop}: {self.server_name} closed the connection."))
@@ -558,8 +523,8 @@ class Session:
             self._farewell = self._farewell or farewell
             self._owed.clear()
         else:
-            if farewell and not self._relayed_part:
-                self._send(farewell)
+            if farewell and not self._client.within_reply:
+                self._client.send(farewell)
             self._end("", "reset-by-server", final=True)
 
     # --- transfers -------------------------------------------------------------------------------
@@ -585,10 +550,10 @@ class Session:
         transfer.listening(port)
         assert self._current is not None  # noqa: S101 - the PASV or EPSV that waits for its listener
         if self._current.verb.extended:
-            self._send(reply(addresses.format_229(port)))
+            self._client.send(reply(addresses.format_229(port)))
         else:
             public = self.settings.client_side.public(self.client_local)
-            self._send(reply(addresses.format_227(public, port)))
+            self._client.send(reply(addresses.format_227(public, port)))
         self._current = None
         transfer.server.begin()
 
@@ -598,7 +563,7 @@ class Session:
         if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
             return
         failure = transfer.failure
-        if failure and self._client_gone:  # nobody is left to hear how it ended
+        if failure and self._client.gone:  # nobody is left to hear how it ended
             self._end("", failure.outcome)
         elif not transfer.verb_sent:
             server = transfer.server
@@ -623,14 +588,14 @@ class Session:
         command = current.command if current else None
         self._transfer = self._current = self._final = None
         if raw:
-            self._send(raw)
+            self._client.send(raw)
         if self._held:
-            self._send(bytes(self._held))
+            self._client.send(bytes(self._held))
             self._held.clear()
         if command:
             transfer.close(outcome, show(command.verb.name), show(command.argument))
         if self._farewell is not None:
-            self._send(self._farewell)
+            self._client.send(self._farewell)
             self._end("", final=True)
         elif self._owed.abor:
             self._start(Timer.ABORT, _ABOR_ANSWER)
@@ -663,6 +628,10 @@ class Session:
             self._end(f"{self.server_name} did not reply within {times.reply:g} s", "timeout")
         elif timer is Timer.IDLE:
             self._end(f"no command within {times.idle:g} s")
+        elif timer is Timer.LOGIN:
+            self._end(f"no login within {times.login:g} s")
+        elif timer is Timer.TOTAL:
+            self._end(f"a session may last {times.total:g} s", "timeout")
         elif timer is Timer.ABORT and (self._transfer is None or self._final is not None):
             self._abort_unanswered()
         elif self._transfer:
@@ -708,7 +677,7 @@ class Session:
         else:
             self._drop_setup()
         self._transfer = None
-        if cause and not self._relayed_part:
+        if cause and not self._client.within_reply:
             self._answer(421, cause)
         quits = self._current is not None and self._current.verb.kind is Kind.QUIT
         # after a broken transfer no QUIT: to the next hop it would say that all is well (6.2)
@@ -726,12 +695,12 @@ class Session:
         if self.over:
             return self._flush()
         times = self.settings.timeouts
-        if not (self._commands.partial and self.accepts_input):  # its rest may wait until we read it
+        if not self._client.line_open:
             self._cancel(Timer.LINE)
-        elif self._heard or Timer.LINE not in self._timers:  # each line has its own time
+        elif self._client.heard or Timer.LINE not in self._timers:  # each line has its own time
             self._start(Timer.LINE, _LINE)
         moving = self._transfer is not None and self._transfer.moving
-        if (self._owed or self._final or self._relayed_part) and not moving:
+        if (self._owed or self._final or self._client.within_reply) and not moving:
             replied = isinstance(event, events.Received) and event.leg is Leg.SERVER
             if replied or Timer.REPLY not in self._timers:
                 self._start(Timer.REPLY, times.reply)
@@ -739,9 +708,14 @@ class Session:
             self._cancel(Timer.REPLY)
         if self._busy():
             self._cancel(Timer.IDLE)
-        elif self._heard or Timer.IDLE not in self._timers:  # only a whole command is a sign of life
+        elif self._client.heard or Timer.IDLE not in self._timers:  # only a whole command is a sign of life
             self._start(Timer.IDLE, times.idle)
-        self._heard = False
+        self._client.heard = False
+        greeted = self._login.chooses or self._upstream.phase is Phase.READY
+        if self._login.done or not greeted:
+            self._cancel(Timer.LOGIN)
+        elif Timer.LOGIN not in self._timers:
+            self._start(Timer.LOGIN, times.login)
         return self._flush()
 
 

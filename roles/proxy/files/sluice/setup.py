@@ -10,6 +10,7 @@ from typing import Protocol
 from sluice import access, events
 from sluice.config import LegSettings, Settings
 from sluice.events import Endpoint, Leg, Timer
+from sluice.memory import Memory
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.verbs import Mode
@@ -23,7 +24,7 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
-    lacking: set[bytes]  # of EPSV and EPRT, what the server is known to lack
+    memory: Memory  # of EPSV and EPRT, what the server is known to lack
 
     @property
     def server_peer(self) -> Endpoint:
@@ -77,6 +78,7 @@ class ServerSetUp:
         self.port = 0  # the local port
         self.peer_port = 0
         self.talking = False  # commands of the client would get between it and the server
+        self._asked: set[bytes] = set()
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
 
     def begin(self) -> None:
@@ -89,22 +91,42 @@ class ServerSetUp:
             local = self._control.server_local
             self._control.do(events.Listen(self._number, Leg.SERVER, local, self._leg.listen))
 
+    # A server that lacks the extended verb gets the plain one, for IPv4 only, and the other way round where
+    # memory was wrong. It counts as lacking once the plain one served instead: else it refuses the mode.
+
+    def _ask(self, verb: bytes, argument: bytes, answered: Callable[[int, bytes], None]) -> None:
+        self._asked.add(verb)
+        self._control.ask(verb + argument, answered)
+
+    def _lacks(self, verb: bytes) -> bool:
+        return self._control.memory.lacks(self._control.server_peer, verb)
+
+    def _lacking(self, code: int, other: bytes) -> bool:
+        """Whether the server lacks the verb that it answered so, and the `other` one may be tried."""
+        return (
+            code in _NOT_KNOWN and self._control.server_peer.address.version == 4 and other not in self._asked
+        )
+
+    def _served_instead(self, extended: bytes) -> None:
+        if extended in self._asked:
+            self._control.memory.refused(self._control.server_peer, extended)
+
     # --- passive ---
 
     def _ask_passive(self) -> None:
-        if b"EPSV" in self._control.lacking:
-            self._control.ask(b"PASV", self._pasv_answered)
+        if self._lacks(b"EPSV"):
+            self._ask(b"PASV", b"", self._pasv_answered)
         else:
-            self._control.ask(b"EPSV", self._epsv_answered)
+            self._ask(b"EPSV", b"", self._epsv_answered)
 
     def _epsv_answered(self, code: int, raw: bytes) -> None:
         if self.abandoned:
             return
-        if code in _NOT_KNOWN and self._control.server_peer.address.version == 4:
-            self._control.lacking.add(b"EPSV")
-            self._control.ask(b"PASV", self._pasv_answered)
-        elif code == 229:
+        if code == 229:
+            self._control.memory.knows(self._control.server_peer, b"EPSV")
             self._announced(addresses.parse_229(raw), raw)
+        elif self._lacking(code, b"PASV"):
+            self._ask(b"PASV", b"", self._pasv_answered)
         else:
             self._refused("EPSV", code, raw)
 
@@ -112,7 +134,10 @@ class ServerSetUp:
         if self.abandoned:
             return
         if code == 227:
+            self._served_instead(b"EPSV")
             self._announced(addresses.parse_227(raw), raw)
+        elif self._lacking(code, b"EPSV"):
+            self._ask(b"EPSV", b"", self._epsv_answered)
         else:
             self._refused("PASV", code, raw)
 
@@ -152,15 +177,16 @@ class ServerSetUp:
     def listening(self, port: int) -> None:
         """The listener for the server is up: announce it."""
         self.port = port
-        if b"EPRT" in self._control.lacking:
+        if self._lacks(b"EPRT"):
             self._announce_by_port()
         else:
-            argument = addresses.format_eprt(self._public(), port)
-            self._control.ask(b"EPRT " + argument, self._eprt_answered)
+            self._announce_by_eprt()
+
+    def _announce_by_eprt(self) -> None:
+        self._ask(b"EPRT", b" " + addresses.format_eprt(self._public(), self.port), self._eprt_answered)
 
     def _announce_by_port(self) -> None:
-        argument = addresses.format_port(self._public(), self.port)
-        self._control.ask(b"PORT " + argument, self._port_answered)
+        self._ask(b"PORT", b" " + addresses.format_port(self._public(), self.port), self._port_answered)
 
     def _public(self) -> Address:
         return self._leg.public(self._control.server_local)
@@ -168,11 +194,11 @@ class ServerSetUp:
     def _eprt_answered(self, code: int, raw: bytes) -> None:
         if self.abandoned:
             return
-        if code in _NOT_KNOWN and self._control.server_peer.address.version == 4:
-            self._control.lacking.add(b"EPRT")
-            self._announce_by_port()
-        elif code < 300:
+        if code < 300:
+            self._control.memory.knows(self._control.server_peer, b"EPRT")
             self._listens()
+        elif self._lacking(code, b"PORT"):
+            self._announce_by_port()
         else:
             self._refused("EPRT", code, raw)
 
@@ -180,7 +206,10 @@ class ServerSetUp:
         if self.abandoned:
             return
         if code < 300:
+            self._served_instead(b"EPRT")
             self._listens()
+        elif self._lacking(code, b"EPRT"):
+            self._announce_by_eprt()
         else:
             self._refused("PORT", code, raw)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to a session's server: its name, its addresses in order, one connection (PROTOCOL 2.1-2.3)."""
+"""The way to a session's server: its name, its addresses in order, one connection (PROTOCOL 2.1-2.3, 15)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 from sluice import access, events
 from sluice.config import Settings
 from sluice.events import Endpoint, Leg, Timer
+from sluice.memory import Memory
 from sluice.protocol.addresses import Address
 
 
@@ -38,12 +39,16 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
+    memory: Memory
 
     def do(self, action: events.Action) -> None:
         """Have the net do it."""
 
     def refused(self, reason: str) -> None:
         """Log what was refused, and why."""
+
+    def warn(self, sentence: str) -> None:
+        """Log what somebody should look at."""
 
 
 class Upstream:
@@ -93,9 +98,13 @@ class Upstream:
         return Dead(cause, name=True)
 
     def connect(self, hosts: tuple[Address, ...], port: int) -> Dead | None:
-        """Connect to the first address that answers: the client's family first, then the other."""
+        """Connect to the first address that answers.
+
+        The client's family first, then the other; but one that failed lately comes last (15.1).
+        """
         family = self._control.client_peer.address.version
-        ordered = sorted(hosts, key=lambda a: a.version != family)
+        memory = self._control.memory
+        ordered = sorted(hosts, key=lambda a: (memory.rests(Endpoint(a, port)), a.version != family))
         side = self._control.settings.server_side
         self._targets = deque(Endpoint(a, port) for a in ordered if side.local(a.version))
         if not self._targets:
@@ -124,7 +133,9 @@ class Upstream:
         if self.phase is not Phase.CONNECTING:
             return None
         self._control.do(events.Cancel(Timer.CONNECT))
+        self._control.memory.failed(self.peer)
         if self._targets:
+            self._control.warn(f"{self.name} {cause}, the next address is tried")
             self._next()
             return None
         return Dead(f"{self.name} {cause}")
@@ -140,6 +151,7 @@ class Upstream:
     def connected(self, local: Address) -> None:
         """The connection stands; now the server must greet."""
         self.local = local
+        self._control.memory.answered(self.peer)
         self.phase = Phase.GREETING
         self._control.do(events.Cancel(Timer.CONNECT))
         self._control.do(events.Start(Timer.GREETING, self._control.settings.timeouts.greeting))

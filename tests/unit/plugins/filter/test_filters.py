@@ -96,7 +96,7 @@ def test_every_filter_gives_plain_data_from_templated_values(tmp_path: Path) -> 
     assert [each["mode"] for each in found["flows"]] == [None, "active", "passive", None, "passive"]
     assert found["flows"][1]["opener_ports"] == ["20"]
     assert found["table"].splitlines()[0] == "F   C -> F: -> proxy user: to port 21"
-    assert found["settings"]["timeouts"]["reply"] == 65
+    assert found["settings"]["timeouts"]["reply"] == 105
     assert found["settings"]["client_side"]["addresses"][0] == {"address": "10.1.0.1", "public": "10.1.0.1"}
     assert found["capacity"]["legs"]["F-N"] == {"passive": None}
     assert found["diagram"].splitlines()[1] == "    participant P0 as C<br/>10.1.0.0/24"

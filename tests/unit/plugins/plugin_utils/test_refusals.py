@@ -442,13 +442,14 @@ TIMEOUTS: list[tuple[Any, str]] = [
     (
         [],
         "sluice_timeouts: found an empty list, expected a mapping with the keys connect, greeting, data_connect, "
-        "data_idle, reply, idle, drain",
+        "data_idle, reply, idle, drain, login, total",
     ),
     (
         {"conect": 1},
         "sluice_timeouts: found the unknown key 'conect', expected only connect, greeting, data_connect, "
-        "data_idle, reply, idle, drain",
+        "data_idle, reply, idle, drain, login, total",
     ),
+    ({"total": 0}, "sluice_timeouts.total: found 0, expected seconds, more than 0 and at most 86400"),
     ({"connect": 0}, "sluice_timeouts.connect: found 0, expected seconds, more than 0 and at most 86400"),
     (
         {"connect": True},
@@ -463,7 +464,19 @@ TIMEOUTS: list[tuple[Any, str]] = [
 
 
 LIMITS: list[tuple[Any, str]] = [
-    ({"transfer": 5}, "sluice_limits: found the unknown key 'transfer', expected only transfers"),
+    (
+        {"transfer": 5},
+        "sluice_limits: found the unknown key 'transfer', expected only transfers, sessions, sessions_per_client",
+    ),
+    (
+        {"sessions": 30001},
+        "sluice_limits.sessions: found 30001, expected how many sessions a host may have at once, 1 to 30000",
+    ),
+    (
+        {"sessions_per_client": None},
+        "sluice_limits.sessions_per_client: found nothing, expected how many sessions one client address may have "
+        "at once, 1 to 30000",
+    ),
     (
         {"transfers": 0},
         "sluice_limits.transfers: found 0, expected how many transfers a host may carry at once, 1 to 64512",
@@ -573,7 +586,7 @@ def test_limits(limits: Any, message: str) -> None:
 def test_a_limit_counts_where_a_range_is_used() -> None:
     """With mode active nobody connects to client_side.listen: only the other range has to carry them."""
     ports = {"client_side": {"listen": "50000-50009"}}
-    assert read_path(twenty_lines(), "active", ports, {"transfers": 1000}).transfers == 1000
+    assert read_path(twenty_lines(), "active", ports, {"transfers": 1000}).limits.transfers == 1000
     assert "client_side.listen of f1 (50000-50009)" in refusal(
         read_path, twenty_lines(), "passive", ports, {"transfers": 1000}
     )

@@ -43,12 +43,13 @@ def test_a_hop_before_another() -> None:
         "next_hop": {"hosts": [{"name": "n1", "addresses": ["10.2.0.2"]}], "control_port": 21},
         "timeouts": {
             "connect": 10,
-            "greeting": 25,
+            "greeting": 35,
             "data_connect": 35,
-            "data_idle": 300,
-            "reply": 605,
-            "idle": 900,
+            "data_idle": 305,
+            "reply": 645,
+            "idle": 905,
             "drain": 3600,
+            "login": 125,
         },
     }
 
@@ -96,8 +97,8 @@ def test_public_addresses_are_the_neighbours_business() -> None:
     assert of("f1", topology)["next_hop"]["hosts"][0]["addresses"] == ["203.0.113.9"]
 
 
-def test_timeouts_grow_towards_the_client() -> None:
-    """10.2: the hop that knows the cause answers before those in front of it give up."""
+def test_10_2_timeouts_grow_towards_the_client() -> None:
+    """The hop that knows the cause answers before those in front of it give up."""
     hosts = [f"h{i}" for i in range(3)]
     topology = twenty_lines()
     topology["hops"] = [
@@ -105,11 +106,23 @@ def test_timeouts_grow_towards_the_client() -> None:
         for i, h in enumerate(hosts)
     ]
     found = [of(host, topology, timeouts={"reply": 100, "connect": 2.5})["timeouts"] for host in hosts]
-    assert [each["reply"] for each in found] == [110, 105, 100]
-    assert [each["greeting"] for each in found] == [30, 25, 20]
+    assert [each["reply"] for each in found] == [160, 130, 100], (
+        "USER may wait for a connection and a greeting"
+    )
+    assert [each["greeting"] for each in found] == [35, 27.5, 20], "it may wait for a connection"
     assert [each["data_connect"] for each in found] == [40, 35, 30]
-    assert {each["connect"] for each in found} == {2.5}
-    assert {each["idle"] for each in found} == {900}
+    assert {each["connect"] for each in found} == {2.5}, "to the neighbour"
+    for key in ("data_idle", "idle", "login"):
+        assert [each[key] - found[2][key] for each in found] == [10, 5, 0]
+    assert "total" not in found[0]
+    found = [of(host, topology, timeouts={"total": 3600})["timeouts"] for host in hosts]
+    assert [each["total"] for each in found] == [3610, 3605, 3600]
+
+
+def test_10_2_a_name_takes_its_time_too() -> None:
+    topology = twenty_lines()
+    topology["hops"][1]["resolvers"] = ["192.0.2.53"]
+    assert [of(host, topology)["timeouts"]["greeting"] for host in ("f1", "n1")] == [45, 20]
 
 
 def test_several_hosts_in_a_hop_know_all_hosts_of_their_neighbours() -> None:
@@ -144,3 +157,11 @@ def test_the_limit_of_transfers() -> None:
     path = read_path(twenty_lines(), limits={"transfers": 500})
     assert settings(path, path.host("f1"), read_timeouts(None))["limits"] == {"transfers": 500}
     assert "limits" not in of("f1")
+
+
+def test_2_12_the_limits_of_sessions() -> None:
+    path = read_path(twenty_lines(), limits={"sessions": 100, "sessions_per_client": 5})
+    found = [settings(path, path.host(host), read_timeouts(None))["limits"] for host in ("f1", "n1")]
+    assert found == [{"sessions": 100, "sessions_per_client": 5}, {"sessions": 100}], "F is N's only client"
+    path = read_path(twenty_lines(), limits={"sessions_per_client": 5})
+    assert "limits" not in settings(path, path.host("n1"), read_timeouts(None))

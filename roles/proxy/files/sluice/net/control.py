@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import ipaddress
 import os
@@ -19,6 +20,7 @@ _READ = 65536
 _HIGH_WATER = 262144  # bytes unsent on one leg at which the other is not read (1.9)
 _LINGER = 2.0  # s for the peer to close after us (1.14)
 _RST = struct.pack("ii", 1, 0)
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78  # <linux/in.h>, <linux/in6.h>; the socket module lacks them
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))  # 1.16
 
 
@@ -32,8 +34,28 @@ def prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def why(error: OSError) -> str:
-    """Say in a sentence's rest why a connection failed."""
+def freebind(sock: socket.socket) -> None:
+    """Let it bind an address that is not on this host yet, or moves between hosts (15.4)."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+
+
+def on_this_host(address: Address) -> bool:
+    """Whether the address is there now."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((str(address), 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+        return True
+
+
+def why(error: OSError, local: Address) -> str:
+    """Say in a sentence's rest why a connection from `local` failed."""
+    if error.errno in (errno.EINVAL, errno.ENETUNREACH) and not on_this_host(local):  # bound all the same
+        return f"cannot be reached: {local} is not on this host"
     if isinstance(error, ConnectionRefusedError):
         return "refused the connection"
     return f"cannot be reached: {(error.strerror or str(error)).lower()}"
@@ -231,11 +253,13 @@ class Connector:
         self._loop = loop
         self._connected = connected
         self._failed = failed
+        self._local = local
         self._sock: socket.socket | None = None
         sock: socket.socket | None = None
         try:
             sock = socket.socket(family(to.address), socket.SOCK_STREAM)
             sock.setblocking(False)
+            freebind(sock)
             sock.bind((str(local), 0))
             sock.connect((str(to.address), to.port))
         except BlockingIOError:
@@ -243,7 +267,7 @@ class Connector:
         except OSError as error:
             if sock:
                 sock.close()
-            loop.call_soon(failed, why(error))
+            loop.call_soon(failed, why(error, local))
             return
         assert sock is not None  # noqa: S101 - connect was reached
         self._sock = sock
@@ -258,7 +282,7 @@ class Connector:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             sock.close()
-            self._failed(why(OSError(error, os.strerror(error))))
+            self._failed(why(OSError(error, os.strerror(error)), self._local))
         else:
             self._connected(sock)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from sluice import events
 from sluice.events import Endpoint, Event, Leg
-from sluice.net.control import family, from_text, why
+from sluice.net.control import family, freebind, from_text, why
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
@@ -31,6 +31,7 @@ def _socket(address: Address) -> socket.socket:
     sock = socket.socket(family(address), socket.SOCK_STREAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # 13.3
+    freebind(sock)
     if address.version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     _arm(sock)
@@ -192,7 +193,7 @@ class Channel:
                     sock.close()
                 if error.errno in _BUSY:
                     continue
-                cause = why(error) if bound else f"cannot use port {port}: {error.strerror}"
+                cause = why(error, action.address) if bound else f"cannot use port {port}: {error.strerror}"
                 self._emit(events.DialFailed(self._number, action.leg, cause, here=not bound))
                 return
             else:  # connected at once
@@ -214,7 +215,7 @@ class Channel:
         if error in _BUSY:
             self._dial(action, ports)
         else:
-            cause = why(OSError(error, os.strerror(error)))
+            cause = why(OSError(error, os.strerror(error)), action.address)
             self._emit(events.DialFailed(self._number, action.leg, cause))
 
     # --- moving data -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 
 from sluice.config import Settings
-from sluice.net.control import family
+from sluice.net.control import family, freebind
 from sluice.protocol.addresses import Address, endpoint
 
 _BACKLOG = 1024
@@ -48,6 +48,7 @@ def _open(address: Address, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # accepted sockets inherit it (5.2)
     if address.version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    freebind(sock)
     try:
         sock.bind((str(address), port))
         sock.listen(_BACKLOG)

@@ -1,56 +1,124 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many transfers may run at once, over all workers (PROTOCOL 13.7)."""
+"""How many transfers may run (PROTOCOL 13.7) and how many sessions there may be (2.12), over all workers.
+
+The workers count in shared memory, each in a part of its own, so that one that dies takes only its own with
+it. Nobody locks anything: two that take the last place at the very same moment may both have it.
+"""
 
 from __future__ import annotations
 
 import mmap
 import os
+from hashlib import blake2b
 
-MOST_WORKERS = 256  # each has its own count, so that one that dies takes only its own with it
+from sluice.config import Limits
+from sluice.protocol.addresses import Address
+
+MOST_WORKERS = 256
+MOST_SESSIONS = 8190  # of one worker that are told apart by client; what is beyond counts in all only
+_PART = 2 + MOST_SESSIONS  # numbers: transfers, sessions, then a client's number for each session
+_SIZE = 8 * MOST_WORKERS * _PART
 
 
 def make_counts() -> int:
-    """Make the memory in which all workers count; its descriptor."""
-    descriptor = os.memfd_create("sluice-places")
-    os.ftruncate(descriptor, 8 * MOST_WORKERS)
+    """Make the memory in which all workers count; its descriptor. Only what is written takes room."""
+    descriptor = os.memfd_create("sluice-counts")
+    os.ftruncate(descriptor, _SIZE)
     return descriptor
+
+
+class Counts:
+    """The counts of all workers; this one's are in `slot`."""
+
+    def __init__(self, descriptor: int | None = None, slot: int = 0) -> None:
+        memory = mmap.mmap(-1, _SIZE) if descriptor is None else mmap.mmap(descriptor, _SIZE)
+        self._all = memoryview(memory).cast("Q")
+        self.own = self._all[slot * _PART : (slot + 1) * _PART]
+
+    def of(self, what: int) -> int:
+        """The sum of number `what` (0: transfers, 1: sessions) over all workers."""
+        return sum(self._all[what::_PART])
+
+    def sessions_of(self, client: int) -> int:
+        """How many sessions the client with that number has."""
+        found = 0
+        for slot in range(MOST_WORKERS):
+            part = self._all[slot * _PART : (slot + 1) * _PART]
+            if part[1]:
+                found += part[2:].tolist().count(client)
+        return found
+
+    def clear(self, slot: int) -> None:
+        """Forget all that a worker held which is gone."""
+        part = self._all[slot * _PART : (slot + 1) * _PART]
+        if any(part[:2]):
+            part[:] = memoryview(bytes(8 * _PART)).cast("Q")
 
 
 class Places:
     """`all` places for transfers, 0 for as many as there are ports; a transfer holds one from its first data
     socket until it is over. A client that only has to read the rest holds none (6.8).
-
-    The workers count in shared memory, each in its own slot: two that take the last place at the very same
-    moment may both have it.
     """
 
-    def __init__(self, all_of_them: int, counts: int | None = None, slot: int = 0) -> None:
+    def __init__(self, all_of_them: int, counts: Counts | None = None) -> None:
         self.all = all_of_them
-        memory = mmap.mmap(-1 if counts is None else counts, 8 * MOST_WORKERS)
-        self._counts = memoryview(memory).cast("q")
-        self._slot = slot
-
-    @property
-    def taken(self) -> int:
-        """How many are taken, by all workers."""
-        return sum(self._counts)
+        self._counts = counts or Counts()
 
     @property
     def own(self) -> int:
         """How many this worker holds."""
-        return self._counts[self._slot]
+        return self._counts.own[0]
 
     def take(self) -> bool:
         """Take a place, if one is free."""
-        if self.all and self.taken >= self.all:
+        if self.all and self._counts.of(0) >= self.all:
             return False
-        self._counts[self._slot] += 1
+        self._counts.own[0] += 1
         return True
 
     def give_back(self) -> None:
         """Give a place back."""
-        self._counts[self._slot] -= 1
+        self._counts.own[0] -= 1
 
-    def clear(self, slot: int) -> None:
-        """Give back all that a worker held which is gone."""
-        self._counts[slot] = 0
+
+class Seats:
+    """Places for sessions, in all and for each client address."""
+
+    def __init__(self, limits: Limits, counts: Counts | None = None) -> None:
+        self._limits = limits
+        self._counts = counts or Counts()
+        self._free = list(range(2 + MOST_SESSIONS - 1, 1, -1))
+        self._taken: dict[Address, list[int]] = {}
+
+    def refused(self, client: Address) -> str:
+        """Why the client may have no session now; "" when it may."""
+        limits = self._limits
+        if limits.sessions and self._counts.of(1) >= limits.sessions:
+            return f"the limit of {limits.sessions} sessions at once is reached"
+        most = limits.sessions_per_client
+        if most and self._counts.sessions_of(_number(client)) >= most:
+            return f"the limit of {most} sessions of one client at once is reached"
+        return ""
+
+    def take(self, client: Address) -> None:
+        """A session begins."""
+        self._counts.own[1] += 1
+        if self._limits.sessions_per_client and self._free:
+            index = self._free.pop()
+            self._counts.own[index] = _number(client)
+            self._taken.setdefault(client, []).append(index)
+
+    def give_back(self, client: Address) -> None:
+        """A session is over."""
+        self._counts.own[1] -= 1
+        if indexes := self._taken.get(client):
+            index = indexes.pop()
+            self._counts.own[index] = 0
+            self._free.append(index)
+            if not indexes:
+                del self._taken[client]
+
+
+def _number(client: Address) -> int:
+    """A client's number in the counts, never 0."""
+    return int.from_bytes(blake2b(client.packed, digest_size=8).digest(), "big") or 1

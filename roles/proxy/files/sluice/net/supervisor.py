@@ -25,9 +25,10 @@ from typing import Any
 from sluice import __version__, config
 from sluice.config import Settings
 from sluice.journal import Journal
+from sluice.net.control import on_this_host
 from sluice.net.link import Link, Message
 from sluice.net.listeners import ListenError, adopt, listen
-from sluice.net.places import Places, make_counts
+from sluice.net.places import Counts, make_counts
 from sluice.net.worker_process import FAREWELL, internal
 
 HANDOVER = "SLUICE_HANDOVER"  # the environment variable in which the old code hands on to the new
@@ -128,6 +129,9 @@ class Supervisor:
             return
         settings = self._settings
         assert settings is not None  # noqa: S101 - _read has set it
+        for local in (*settings.client_side.addresses, *settings.server_side.addresses):
+            if not on_this_host(local.address):
+                self._log("warning", f"{local.address} is not on this host yet.", 4)
         if not os.environ.get("SLUICE_POLICY") and not old:
             self._log("warning", _NO_POLICY, 4)
         what = "serves" if not old else "was reloaded and serves"
@@ -304,7 +308,7 @@ class Supervisor:
     def _gone(self, child: Child) -> None:
         """It counts no more, and what it held is free."""
         self._children.remove(child)
-        Places(0, self._counts).clear(child.slot)
+        Counts(self._counts).clear(child.slot)
         if not self._children:
             self._empty.set()
 

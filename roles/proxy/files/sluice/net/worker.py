@@ -7,16 +7,19 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import time
 
 from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
+from sluice.memory import Memory
 from sluice.net.control import from_text
-from sluice.net.places import Places
+from sluice.net.places import Counts, Places, Seats
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
+from sluice.protocol.addresses import Address
 from sluice.session import Session
 
 _BATCH = 64  # connections accepted in one callback
@@ -27,16 +30,18 @@ class Worker:
     """Serves sessions until it is stopped."""
 
     def __init__(
-        self, settings: Settings, journal: Journal, listeners: list[socket.socket], places: Places
+        self, settings: Settings, journal: Journal, listeners: list[socket.socket], counts: Counts
     ) -> None:
         """The listeners bind and listen already; they are the worker's to close."""
         self._settings = settings
         self._journal = journal
         self._listeners = listeners
         self._pipes = PipePool()
-        self._places = places
+        self._places = Places(settings.limits.transfers, counts)
+        self._seats = Seats(settings.limits, counts)
         resolvers = settings.servers.resolvers if settings.servers else ()
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
+        self._memory = Memory(time.monotonic)
         self._runners: set[Runner] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -74,11 +79,12 @@ class Worker:
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
         peer = Endpoint(from_text(name[0]), name[1])
-        if not access.inside(peer.address, self._settings.client_side.peers):
-            self._refuse(sock, peer)
+        reason = self._refusal(peer.address)
+        if reason:
+            self._refuse(sock, peer, reason)
             return
         local = from_text(sock.getsockname()[0])
-        session = Session(self._settings, secrets.token_hex(6), peer, local)
+        session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory)
         runner = Runner(
             sock,
             session,
@@ -86,15 +92,20 @@ class Worker:
             pipes=self._pipes,
             resolver=self._resolver,
             places=self._places,
-            finished=self._finished,
+            finished=lambda runner: self._finished(runner, peer.address),
         )
+        self._seats.take(peer.address)
         self._runners.add(runner)
         self._empty.clear()
         runner.start()
 
-    def _refuse(self, sock: socket.socket, peer: Endpoint) -> None:
+    def _refusal(self, client: Address) -> str:
+        if not access.inside(client, self._settings.client_side.peers):
+            return f"{client} is not in the allowed networks"
+        return self._seats.refused(client)
+
+    def _refuse(self, sock: socket.socket, peer: Endpoint, reason: str) -> None:
         hop = self._settings.hop
-        reason = f"{peer.address} is not in the allowed networks"
         self._journal.write(
             "refused",
             f"refused: {reason}",
@@ -107,8 +118,9 @@ class Worker:
             sock.send(f"421 {hop}: {reason}.\r\n".encode())
         sock.close()
 
-    def _finished(self, runner: Runner) -> None:
+    def _finished(self, runner: Runner, client: Address) -> None:
         self._runners.discard(runner)
+        self._seats.give_back(client)
         if not self._runners:
             self._empty.set()
 

@@ -13,7 +13,7 @@ from typing import Any
 from sluice import config
 from sluice.journal import Journal
 from sluice.net.link import Link, Message
-from sluice.net.places import Places
+from sluice.net.places import Counts
 from sluice.net.worker import Worker
 
 FAREWELL = 5.0  # s for the last sockets to close
@@ -63,13 +63,13 @@ class WorkerProcess:
     def _serve(self, message: Message) -> None:
         try:
             settings = config.parse(message["settings"])
-            places = Places(settings.limits.transfers, message["counts"], message["slot"])
+            counts = Counts(message["counts"], message["slot"])
             listeners = [socket.socket(fileno=each) for each in message["listeners"]]
             hop = {"SLUICE_HOP": settings.hop}
             asyncio.get_running_loop().set_exception_handler(
                 lambda _loop, context: self._journal.write("warning", internal(context), 3, **hop)
             )
-            self._worker = Worker(settings, self._journal, listeners, places)
+            self._worker = Worker(settings, self._journal, listeners, counts)
             self._worker.start()
         except ImportError:
             self._failed("servers.resolvers: python3-dnspython is not installed.")

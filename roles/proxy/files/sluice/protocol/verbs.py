@@ -41,7 +41,8 @@ class Verb:
     upload: of a transfer, whether the client sends. side: without an argument may run while data moves (5.1).
     mode, extended: of a set-up, what it asks for, and whether it is RFC 2428's form.
     local: the proxy's own answer (REFUSE: always; else while no server is chosen yet, 2.5).
-    refused: arguments (upper case) answered 504.
+    refused: arguments (upper case) answered 504. opens: names the server, while none is chosen yet (2.4).
+    after_login: the proxy's own answer then.
     """
 
     name: bytes
@@ -52,6 +53,8 @@ class Verb:
     extended: bool = False
     local: str = ""
     refused: frozenset[bytes] = frozenset()
+    opens: bool = False
+    after_login: str = ""
 
 
 _NO_TLS = "502 {verb} is not available: this proxy does no TLS yet."
@@ -71,8 +74,9 @@ _TABLE = (
     Verb(b"HELP", local="214 Log in as user@host; the server's own help follows then."),
     Verb(b"OPTS", local="200 OK."),
     Verb(b"CLNT", local="200 OK."),
-    Verb(b"HOST", local=_NOT_CARRIED),
-    Verb(b"OPEN", local=_NOT_CARRIED),
+    Verb(b"HOST", local=_NOT_CARRIED, after_login="503 HOST comes before USER."),  # 2.10
+    Verb(b"OPEN", opens=True),
+    Verb(b"SITE", opens=True),
     # 7.10: block and compressed mode keep the connection open across files; only EOF ends a transfer here
     Verb(b"MODE", refused=frozenset((b"B", b"C"))),
     Verb(b"PORT", Kind.SETUP, mode=Mode.ACTIVE),

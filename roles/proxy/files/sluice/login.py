@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who the client is and what it may ask for now: no state but the login's (PROTOCOL 2.3-2.10, 3.10, 13.6)."""
+
+from __future__ import annotations
+
+from sluice import access
+from sluice.config import Settings
+from sluice.journal import show
+from sluice.protocol.verbs import Command, Kind
+
+
+class Login:
+    """The client's standing. `user` is what it called itself, `destination` where USER user@host led."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.user = b""
+        self.done = False
+        self.epsv_all = False
+        self.destination: access.Destination | None = None
+        self.opened = False  # by OPEN or SITE, not by USER
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the client names its server."""
+        servers = self._settings.servers
+        return servers is not None and servers.fixed is None
+
+    def own_answer(self, command: Command, chosen: bool) -> str:
+        """Return what the proxy itself answers to a command that goes no further, "" to one that may.
+
+        `chosen`: there is a server, or one is being looked for.
+        """
+        verb = command.verb
+        if not verb.name:
+            return "500 the command line is empty."
+        if not verb.name.isalnum():  # to a server another blank or a control may end the verb
+            return "500 a verb is made of letters and digits."
+        local = verb.local.format(verb=verb.name.decode())
+        if verb.kind is Kind.REFUSE:
+            return local
+        if not chosen and not (verb.opens or verb.kind in (Kind.USER, Kind.QUIT)):
+            return local or f"530 {self._settings.hop}: log in as user@host first."
+        if verb.after_login and self.done:
+            return verb.after_login
+        if command.argument.strip(b" ").upper() in verb.refused:
+            return f"504 {show(command.line)} is not available through this proxy."
+        if verb.kind in (Kind.SETUP, Kind.TRANSFER) and not self.done:
+            return f"530 {self._settings.hop}: log in first."
+        return self._setup_answer(command) if verb.kind is Kind.SETUP else ""
+
+    def _setup_answer(self, command: Command) -> str:
+        verb, mode = command.verb, command.verb.mode
+        if mode is not None and mode not in self._settings.client_side.modes:  # 13.6
+            leg = self._settings.client_side.leg
+            return f"502 {self._settings.hop}: leg {leg} does not allow {mode.value} transfers."
+        if verb.name == b"EPSV" and command.argument.strip(b" ").upper() == b"ALL":
+            self.epsv_all = True  # 3.10
+            return "200 EPSV ALL understood."
+        if self.epsv_all and verb.name != b"EPSV":
+            return f"503 {verb.name.decode()} after EPSV ALL."
+        return ""
+
+    def answered(self, kind: Kind, code: int) -> None:
+        """Take in the server's final reply to USER, PASS, ACCT or REIN (2.6, 2.9)."""
+        if kind is Kind.REIN and code < 300:
+            self.done = self.epsv_all = False
+        elif kind in (Kind.USER, Kind.LOGIN):
+            if code < 500:
+                self.done = self.done and kind is Kind.LOGIN
+            if code in (202, 230):  # 202 to PASS: no password was needed
+                self.done = True
