@@ -116,6 +116,7 @@ def _nested(timeouts: dict[str, int | float], path: Path, position: int) -> dict
     before = {"greeting": connect, "reply": 2 * connect + greeting}
     result = {key: each + hops_behind * (NESTING_STEP + before.get(key, 0)) for key, each in timeouts.items()}
     result["connect"] = connect  # to the neighbour, whatever stands behind it
+    result["drain"] = timeouts["drain"]  # nobody in front waits for it
     if hops_behind and path.hops[path.last].resolvers:
         result["greeting"] += connect
     return result

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def rendered(tmp_path: Path, expressions: dict[str, str], variables: dict[str, A
 def test_the_example_says_what_comes_out(name: str, tmp_path: Path) -> None:
     text = importlib.import_module(f"{PLUGINS}.{name}").EXAMPLES
     task = yaml.safe_load(text)[0]
-    shown = text[text.index("# ok: [localhost] =>\n") :].splitlines()[1:]
+    shown = takewhile(str.strip, text[text.index("# ok: [localhost] =>\n") :].splitlines()[1:])
     wanted = yaml.safe_load("\n".join(each[2:] for each in shown))["msg"]
     expression = task["ansible.builtin.debug"]["msg"].strip().removeprefix("{{").removesuffix("}}")
     assert rendered(tmp_path, {"msg": expression}, task["vars"])["msg"] == wanted
