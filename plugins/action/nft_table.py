@@ -36,7 +36,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         seconds = int(self._task.args["rollback_seconds"])
         confirmed = self._confirm(seconds, variables)
         if confirmed.get("rolled_back"):
-            host, table = variables.get("inventory_hostname"), self._task.args["name"]
+            host = variables.get("inventory_hostname")
+            table = f"{self._task.args.get('family', 'inet')} {self._task.args['name']}"
             confirmed["msg"] = (
                 f"{host}: the new rules of table {table} could not be confirmed over a new connection within "
                 f"{seconds} s of loading them, so the former rules are in force again, now and at the next "

@@ -36,7 +36,8 @@ class Table:
     chains: dict[str, dict[str, Any]] = field(default_factory=dict)
     rules: dict[str, list[Any]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)  # maps, counters and what else an edit may have brought
-    text: str = ""
+    text: str = ""  # for a person: by name
+    listing: str = ""  # for nft: as it stood
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and self._compared() == other._compared()
@@ -50,7 +51,7 @@ class Table:
 
 def read_listing(listing: str, text: str) -> Table:
     """The table of `nft -j list table` and of `nft -s list table`."""
-    result = Table(text=sorted_text(text))
+    result = Table(text=sorted_text(text), listing=text)
     for entry in json.loads(listing)["nftables"]:
         for kind, value in entry.items():
             if kind == "metainfo":
@@ -133,7 +134,7 @@ def former(table: str, live: Table | None) -> str:
 
     One transaction, but not gapless (F8): a hook or a set's type may have changed meanwhile.
     """
-    return without(table) + (live.text if live else "")
+    return without(table) + (live.listing if live else "")
 
 
 class Nft:
@@ -181,7 +182,7 @@ class Nft:
         try:
             return read_listing(listing, text)
         except ValueError:
-            return Table(others=["flags"], text=sorted_text(text))
+            return Table(others=["flags"], text=sorted_text(text), listing=text)
 
     def desired(self, content: str) -> Table:
         """What `content` gives when it is loaded in a network namespace of its own (F19)."""

@@ -88,8 +88,8 @@ def test_a_rollback_fails_in_one_sentence(
     result = run(monkeypatch, Host(first, *[CUT] * 20, ROLLED_BACK))
     assert result["failed"] is True
     assert result["msg"] == (
-        "f1: the new rules of table t could not be confirmed over a new connection within 30 s of loading "
-        "them, so the former rules are in force again, now and at the next boot; "
+        "f1: the new rules of table inet t could not be confirmed over a new connection within 30 s of "
+        "loading them, so the former rules are in force again, now and at the next boot; "
         "expected the new rules to let Ansible in."
     )
 
