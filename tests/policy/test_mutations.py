@@ -60,12 +60,18 @@ EXCLUSIVE: Final = Scope(
         {"from": [SERVER], "to": [CLIENT], "protocol": "tcp", "ports": 30001},
     ),
 )
+# Servers that no hop's address is one of: what overlaps, nothing would miss.
+SERVERS: Final = ("host", "edge")
 # paths that use all that makes rules, and the host whose rules are changed
 PATHS: Final = {
-    "guard-f1": PathSpec((SOURCE_20, HopSpec()), ("both",) * 3, resolvers=("server", "stub")),
-    "guard-n1": PathSpec((SOURCE_20, HopSpec()), ("both",) * 3, resolvers=("server", "stub")),
-    "several-g1": PathSpec((SEVERAL, SOURCE_20, SEVERAL), ("both",) * 4),
-    "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, scope=EXCLUSIVE),
+    "guard-f1": PathSpec(
+        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
+    ),
+    "guard-n1": PathSpec(
+        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
+    ),
+    "several-g1": PathSpec((SEVERAL, SOURCE_20, SEVERAL), ("both",) * 4, servers=SERVERS),
+    "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, scope=EXCLUSIVE),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
