@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from .conftest import WHOLE, drawn
-from .edges import networks
+from .edges import FAMILIES, networks
 from .icmp import all_of_it_works
 from .mutants import Mutant, mutants
 from .paths import HopSpec, HostSpec, PathSpec, leg_address
@@ -42,13 +42,16 @@ DIFFERENT: Final = HostSpec(
 )
 SEVERAL: Final = HopSpec(others=(DIFFERENT,))
 CLIENT, SERVER = leg_address(0, 4, 1), leg_address(2, 4, 2)
-# what FTP's own rules refuse must else be allowed, or nothing would notice that they are gone
+N2: Final = [leg_address(1, family, 12) for family in FAMILIES]
+# What FTP's own rules refuse must else be allowed, or nothing would notice that they are gone; but not with
+# n1, or nothing would notice that its flows' rules are.
 EXCLUSIVE: Final = Scope(
     "exclusive",
     management={"networks": networks(STATION), "ports": [22, 2222]},
     host=(
         {"direction": "out", "protocol": "udp", "ports": 53, "networks": networks(HALL)},
-        {"direction": "out", "protocol": "tcp", "ports": "20-25"},
+        {"direction": "out", "protocol": "tcp", "ports": "20-25", "networks": N2},
+        {"direction": "out", "protocol": "tcp", "ports": "50000-51999", "networks": N2},
         {"direction": "in", "protocol": "tcp", "ports": [80, 443]},
         {"direction": "in", "protocol": "udp", "ports": "123", "networks": networks(OFFICE)},
     ),
