@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from .conftest import WHOLE, drawn
-from .edges import networks
+from .edges import FAMILIES, networks
 from .icmp import all_of_it_works
 from .mutants import Mutant, mutants
 from .paths import HopSpec, HostSpec, PathSpec, leg_address
@@ -42,13 +42,16 @@ DIFFERENT: Final = HostSpec(
 )
 SEVERAL: Final = HopSpec(others=(DIFFERENT,))
 CLIENT, SERVER = leg_address(0, 4, 1), leg_address(2, 4, 2)
-# what FTP's own rules refuse must else be allowed, or nothing would notice that they are gone
+N2: Final = [leg_address(1, family, 12) for family in FAMILIES]
+# What FTP's own rules refuse must else be allowed, or nothing would notice that they are gone; but not with
+# n1, or nothing would notice that its flows' rules are.
 EXCLUSIVE: Final = Scope(
     "exclusive",
     management={"networks": networks(STATION), "ports": [22, 2222]},
     host=(
         {"direction": "out", "protocol": "udp", "ports": 53, "networks": networks(HALL)},
-        {"direction": "out", "protocol": "tcp", "ports": "20-25"},
+        {"direction": "out", "protocol": "tcp", "ports": "20-25", "networks": N2},
+        {"direction": "out", "protocol": "tcp", "ports": "50000-51999", "networks": N2},
         {"direction": "in", "protocol": "tcp", "ports": [80, 443]},
         {"direction": "in", "protocol": "udp", "ports": "123", "networks": networks(OFFICE)},
     ),
@@ -60,12 +63,18 @@ EXCLUSIVE: Final = Scope(
         {"from": [SERVER], "to": [CLIENT], "protocol": "tcp", "ports": 30001},
     ),
 )
+# Servers that no hop's address is one of: what overlaps, nothing would miss.
+SERVERS: Final = ("host", "edge")
 # paths that use all that makes rules, and the host whose rules are changed
 PATHS: Final = {
-    "guard-f1": PathSpec((SOURCE_20, HopSpec()), ("both",) * 3, resolvers=("server", "stub")),
-    "guard-n1": PathSpec((SOURCE_20, HopSpec()), ("both",) * 3, resolvers=("server", "stub")),
-    "several-g1": PathSpec((SEVERAL, SOURCE_20, SEVERAL), ("both",) * 4),
-    "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, scope=EXCLUSIVE),
+    "guard-f1": PathSpec(
+        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
+    ),
+    "guard-n1": PathSpec(
+        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
+    ),
+    "several-g1": PathSpec((SEVERAL, SOURCE_20, SEVERAL), ("both",) * 4, servers=SERVERS),
+    "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, scope=EXCLUSIVE),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
