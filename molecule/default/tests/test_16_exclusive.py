@@ -14,6 +14,7 @@ import pytest
 import yaml
 from support import BRIDGE, F4, F6, LAB, N4, S4, USER, converge, counters, listing, ok, on, sum_of, url
 from test_04_refused import reaches
+from test_13_verify import ENDS, lines, verify
 
 VARIABLES = {
     "sluice_scope": "exclusive",
@@ -29,13 +30,18 @@ VARIABLES = {
 }
 
 
+def variables() -> str:
+    """For ansible-playbook, with one fixed server."""
+    topology = yaml.safe_load((LAB.inventory / "group_vars/sluice.yml").read_text())["sluice_topology"]
+    topology["servers"]["fixed"] = S4
+    return json.dumps(VARIABLES | {"sluice_topology": topology})
+
+
 @pytest.fixture(scope="module", autouse=True)
 def exclusive() -> Iterator[None]:
     """Both hops in scope exclusive; afterwards in guard, as before."""
     before = {host: listing(host) for host in ("f1", "n1")}
-    topology = yaml.safe_load((LAB.inventory / "group_vars/sluice.yml").read_text())["sluice_topology"]
-    topology["servers"]["fixed"] = S4
-    converge("-e", json.dumps(VARIABLES | {"sluice_topology": topology}))
+    converge("-e", variables())
     yield
     converge()
     assert {host: listing(host) for host in ("f1", "n1")} == before
@@ -83,3 +89,13 @@ def test_nobody_but_the_proxy_communicates() -> None:
 def test_what_ip_needs_passes() -> None:
     assert on("c1", f"ping -c 1 -W 2 {F4}").returncode == 0
     assert on("c1", f"ip -6 neigh flush dev to_f1; ping -6 -c 1 -W 3 {F6}").returncode == 0
+
+
+def test_verification_finds_all_right() -> None:
+    play = verify(*ENDS, "-e", variables())
+    assert play.code == 0, play.output
+    for host in ("f1", "n1"):
+        report = lines(play, host)
+        assert all(line.startswith("ok ") for line in report[1:]), report
+        assert any("refused by 'exclusive: anything else from this host'" in line for line in report)
+        assert any("refused by 'exclusive: anything else to this host'" in line for line in report)
