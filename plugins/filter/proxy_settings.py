@@ -46,6 +46,12 @@ options:
       - C(sessions_per_client) is how many of them one client address may have, on the first hop.
     type: dict
     default: {}
+  commands:
+    description:
+      - As C(sluice_commands), rules of what C(clients) may ask for and C(servers) may be asked.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -104,6 +110,7 @@ _value:
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     DescriptionError,
     host_on_path,
@@ -123,11 +130,12 @@ def proxy_settings(
     timeouts: object = None,
     *,
     limits: object = None,
+    commands: object = None,
 ) -> dict[str, Any]:
     """Return the settings of `host`; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports, limits)
-        return settings(path, host_on_path(path, host), read_timeouts(timeouts))
+        return settings(path, host_on_path(path, host), read_timeouts(timeouts), read_commands(commands))
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

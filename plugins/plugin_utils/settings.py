@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import CommandRule
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CONTROL_PORT,
     Host,
@@ -44,7 +45,9 @@ def read_timeouts(value: object) -> dict[str, int | float]:
     return result
 
 
-def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[str, Any]:
+def settings(
+    path: Path, host: Host, timeouts: dict[str, int | float], commands: tuple[CommandRule, ...] = ()
+) -> dict[str, Any]:
     """The settings of `host`'s proxy: plain types, keys in the order in which the file shows them."""
     position = path.positions[host.name]
     hop = path.hops[position]
@@ -77,6 +80,10 @@ def settings(path: Path, host: Host, timeouts: dict[str, int | float]) -> dict[s
             else str(path.servers.ports),
         },
     }
+    for side, end, known in (("client_side", "clients", clients), ("server_side", "servers", not further)):
+        rules = [rule.settings for rule in commands if end in rule.ends]
+        if known and rules:
+            result[side]["commands"] = rules
     if further:
         result["next_hop"] = {
             "hosts": [

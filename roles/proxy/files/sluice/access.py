@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from sluice.config import LegSettings, Network, Settings, split_host
+from sluice.config import CommandRule, LegSettings, Network, Settings, split_host
 from sluice.events import Endpoint
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address, BadAddressError
-from sluice.protocol.verbs import Command, Mode
+from sluice.protocol.verbs import VERBS, Command, Kind, Mode, Verb
+
+_ANONYMOUS = frozenset((b"anonymous", b"ftp"))
+_NO_VERBS = (b"TVFS", b"UTF8")  # features that name no command
 
 FIRST_UNPRIVILEGED = 1024  # RFC 2577 section 3: never a data port below
 
@@ -85,6 +88,35 @@ def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
     if not any(to.port in ports for ports in allowed):
         return f"data port {to.port} is not in {', '.join(map(str, allowed)) or 'any range of its host'}"
     return ""
+
+
+def command_rules(settings: Settings, client: Address, server: Address | None) -> list[CommandRule]:
+    """Return the rules that count for a client and, once there is one, its server: at most one for each."""
+    ends = [(settings.client_side, client), (settings.server_side, server)]
+    found = [
+        next((rule for rule in leg.commands if end and inside(end, rule.networks)), None) for leg, end in ends
+    ]
+    return [rule for rule in found if rule]
+
+
+def command_denied(rules: list[CommandRule], command: Command) -> str:
+    """Why the rules do not let the command pass (7.9); "" when they do."""
+    name = command.verb.name
+    for rule in rules:
+        if name in rule.deny or (rule.uses is not None and command.use not in rule.uses):
+            return f"the policy does not allow {name.decode()}"
+        # with user@host it may be a hop behind this one that splits
+        users = {command.argument.lower(), command.argument.lower().rpartition(b"@")[0]}
+        if rule.anonymous and command.verb.kind is Kind.USER and not users & _ANONYMOUS:
+            return "only anonymous may log in here"
+    return ""
+
+
+def feature_denied(rules: list[CommandRule], word: bytes) -> bool:
+    """Whether a feature's first word names what the rules do not let pass."""
+    if word in _NO_VERBS:
+        return False
+    return bool(command_denied(rules, Command(VERBS.get(word) or Verb(word, use=None), word, b"")))
 
 
 def read_setup(command: Command, settings: Settings, peer: Endpoint) -> tuple[Endpoint | None, str]:

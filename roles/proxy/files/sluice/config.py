@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
-from sluice.protocol.verbs import Mode
+from sluice.protocol.verbs import Mode, Use
 
 _T = TypeVar("_T")
 
@@ -24,6 +24,12 @@ _MODES = {
     "active": (Mode.ACTIVE,),
     "passive": (Mode.PASSIVE,),
     "both": (Mode.PASSIVE, Mode.ACTIVE),
+}
+
+
+PRESETS = {
+    "read-only": frozenset({Use.SESSION, Use.READ}),
+    "upload-only": frozenset({Use.SESSION, Use.UPLOAD}),
 }
 
 
@@ -55,10 +61,24 @@ class PeerPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandRule:
+    """What the far ends in `networks` may be asked, or may ask for (PROTOCOL 7.9).
+
+    uses: None for any, unknown verbs too. anonymous: nobody else may log in. deny: verbs, upper case.
+    """
+
+    networks: tuple[Network, ...] = _EVERYBODY
+    uses: frozenset[Use] | None = None
+    anonymous: bool = False
+    deny: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class LegSettings:
     """What the proxy needs of one of its two legs.
 
-    listen, source: its own data ports; peer_ports: ports that the neighbour may name.
+    listen, source: its own data ports; peer_ports: ports that the neighbour may name; commands: the first
+    rule that holds the far end counts.
     """
 
     leg: str
@@ -68,6 +88,7 @@ class LegSettings:
     listen: PortRange
     source: PortRange
     peer_ports: PeerPorts
+    commands: tuple[CommandRule, ...]
 
     def local(self, version: int) -> LocalAddress | None:
         """Return this side's address of IP version 4 or 6, if it has one."""
@@ -235,7 +256,7 @@ class _Table:
             return default
         try:
             return convert(self._data[key])
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, KeyError):
             self._problems.append(f"{self._key(key)}: found {_show(self._data[key])}, expected {expected}.")
             return default
 
@@ -284,7 +305,26 @@ def _leg(table: _Table) -> dict[str, Any]:
         "listen": table.take("listen", PortRange.parse, ports),
         "source": table.take("source", PortRange.parse, ports),
         "peer_ports": _peer_ports(table, ports),
+        "commands": tuple(_command_rule(each) for each in table.list_of_tables("commands"))
+        if "commands" in table
+        else (),
     }
+
+
+def _command_rule(table: _Table) -> CommandRule:
+    keys: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "networks": (_networks, "a list of networks"),
+        "preset": (PRESETS.__getitem__, " or ".join(PRESETS)),
+        "anonymous": (_flag, "true or false"),
+        "deny": (_list(_verb), "a list of verbs"),
+    }
+    found = {key: table.take(key, *keys[key]) for key in keys if key in table}
+    return CommandRule(
+        networks=found.get("networks") or _EVERYBODY,
+        uses=found.get("preset"),
+        anonymous=bool(found.get("anonymous")),
+        deny=frozenset(found.get("deny") or ()),
+    )
 
 
 def _peer_ports(table: _Table, expected: str) -> PeerPorts:
@@ -396,6 +436,18 @@ def _port(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise ValueError
     return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _verb(value: Any) -> bytes:
+    if not isinstance(value, str) or not value.isascii() or not value.isalnum():
+        raise ValueError
+    return value.upper().encode()
 
 
 def _count(value: Any) -> int:

@@ -6,14 +6,17 @@ from __future__ import annotations
 from sluice import access
 from sluice.config import Settings
 from sluice.journal import show
-from sluice.protocol.verbs import Command, Kind
+from sluice.protocol.addresses import Address
+from sluice.protocol.replies import filter_features
+from sluice.protocol.verbs import Command, Kind, features
 
 
 class Login:
     """The client's standing. `user` is what it called itself, `destination` where USER user@host led."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, client: Address) -> None:
         self._settings = settings
+        self._client = client
         self.user = b""
         self.done = False
         self.epsv_all = False
@@ -48,6 +51,22 @@ class Login:
         if verb.kind in (Kind.SETUP, Kind.TRANSFER) and not self.done:
             return f"530 {self._settings.hop}: log in first."
         return self._setup_answer(command) if verb.kind is Kind.SETUP else ""
+
+    def denied(self, command: Command, server: Address | None) -> str:
+        """Why the policy does not let the command go to the server, "" when it does (7.9).
+
+        Without a server only what the client may do counts, and a command that chooses one goes nowhere yet.
+        """
+        if server is None and command.verb.opens:
+            return ""
+        return access.command_denied(access.command_rules(self._settings, self._client, server), command)
+
+    def shown_features(self, raw: bytes, server: Address) -> bytes:
+        """Rewrite a 211 to FEAT: only what will work (7.3, 7.4, 7.9)."""
+        rules = access.command_rules(self._settings, self._client, server)
+        hidden, own = features(self._settings.client_side.modes, self._client.version)
+        own = [each for each in own if not access.feature_denied(rules, each)]
+        return filter_features(raw, lambda word: word in hidden or access.feature_denied(rules, word), own)
 
     def _setup_answer(self, command: Command) -> str:
         verb, mode = command.verb, command.verb.mode

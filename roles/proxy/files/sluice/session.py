@@ -22,8 +22,8 @@ from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.lines import SYNCH, LineFault
-from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features, reply
-from sluice.protocol.verbs import Command, Kind, Mode, features, parse_command
+from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, reply
+from sluice.protocol.verbs import Command, Kind, Mode, parse_command
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
 
@@ -50,7 +50,7 @@ class Session:
         self._ident = ident
         self._actions: list[Action] = []
         self._client = ClientEnd(self.do)
-        self._login = Login(settings)
+        self._login = Login(settings, peer.address)
         self._replies = ReplyReader()
         self._current: Entry | None = None  # the client's command that is being served
         self._owed = Owed()
@@ -234,7 +234,7 @@ class Session:
         if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
             return
         for command in self._client.waiting:
-            if isinstance(command, Command) and command.verb.kind is Kind.ABOR:
+            if isinstance(command, Command) and command.verb.kind is Kind.ABOR and not self._denied(command):
                 self._client.waiting.remove(command)
                 self._abort(command)
                 return
@@ -242,6 +242,8 @@ class Session:
             command = self._client.waiting[0]
             if isinstance(command, LineFault) or not command.verb.side or command.argument:
                 return  # STAT with a path is a listing: a 5xx to it would be taken for the transfer's
+            if self._denied(command):
+                return  # it is answered in its turn
             self._client.waiting.popleft()
             self._forward(command, aside=True)
 
@@ -252,10 +254,22 @@ class Session:
         text = self._login.own_answer(command, self._upstream.phase is not Phase.NONE)
         if text:
             self._client.send(reply(text))
+        elif self._denied(command):
+            self._deny(command)
         elif command.verb.opens and self._upstream.phase is Phase.NONE:
             self._serve_open(command)
         else:
             self._hands.get(command.verb.kind, self._forward)(command)
+
+    def _denied(self, command: Command) -> str:
+        ready = self._upstream.phase is Phase.READY
+        return self._login.denied(command, self.server_peer.address if ready else None)
+
+    def _deny(self, command: Command) -> None:
+        """Answer in place of the server (7.9): 530 to a login, else 550 as servers do."""
+        reason = self._denied(command)
+        self.refused(reason)
+        self._answer(530 if command.verb.kind is Kind.USER else 550, reason)
 
     def _serve_quit(self, command: Command) -> None:
         if self._upstream.phase is Phase.NONE:
@@ -462,8 +476,7 @@ class Session:
             self._transfer.answered(code)
             return  # _advance says when it is relayed
         if kind is Kind.FEAT and code == 211:
-            hidden, own = features(self.settings.client_side.modes, self.client_peer.address.version)
-            raw = filter_features(raw, hidden, own)
+            raw = self._login.shown_features(raw, self.server_peer.address)
         self._pass_on(raw)
         if entry is self._current:
             self._current = None
@@ -503,6 +516,9 @@ class Session:
             self._client.send(raw)
             self._login.opened = chosen is not None
             self._current = None
+        elif chosen and chosen.command and self._denied(chosen.command):
+            self._current = None
+            self._deny(chosen.command)
         elif chosen and chosen.command:
             self._forward(chosen.command)
 

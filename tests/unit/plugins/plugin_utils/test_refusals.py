@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     DescriptionError,
     host_on_path,
@@ -492,6 +493,34 @@ LIMITS: list[tuple[Any, str]] = [
     ),
 ]
 
+COMMANDS: list[tuple[Any, str]] = [
+    ({"preset": "read-only"}, "sluice_commands: found a mapping, expected a list of rules"),
+    (
+        [{"client": ["10.0.0.0/8"]}],
+        "sluice_commands[0]: found the unknown key 'client', expected only clients, servers, preset, anonymous, deny",
+    ),
+    (
+        [{"clients": ["10.0.0.0/8"]}],
+        "sluice_commands[0]: found nothing that it restricts, expected one of preset, anonymous, deny",
+    ),
+    (
+        [{"deny": ["SITE"]}, {"clients": ["10.0.0.0/8"], "servers": ["10.0.0.0/8"], "deny": ["SITE"]}],
+        "sluice_commands[1]: found clients and servers, expected one of them, for the first hop knows the one and the "
+        "last hop the other",
+    ),
+    (
+        [{"servers": ["10.0.0.1/8"], "deny": ["SITE"]}],
+        "sluice_commands[0].servers[0]: found '10.0.0.1/8', which has bits set beyond its length, expected 10.0.0.0/8",
+    ),
+    (
+        [{"preset": "readonly"}],
+        "sluice_commands[0].preset: found 'readonly', expected read-only or upload-only",
+    ),
+    ([{"anonymous": "yes"}], "sluice_commands[0].anonymous: found 'yes', expected true or false"),
+    ([{"deny": "SITE"}], "sluice_commands[0].deny: found 'SITE', expected a list of verbs"),
+    ([{"deny": ["SITE EXEC"]}], "sluice_commands[0].deny[0]: found 'SITE EXEC', expected a verb, as SITE"),
+]
+
 # scope, management, exclusive_host, exclusive_forward
 SCOPES: list[tuple[tuple[Any, ...], str]] = [
     (("strict",), "sluice_scope: found 'strict', expected guard or exclusive"),
@@ -581,6 +610,11 @@ def test_timeouts(timeouts: Any, message: str) -> None:
 @pytest.mark.parametrize(("limits", "message"), LIMITS)
 def test_limits(limits: Any, message: str) -> None:
     assert refusal(read_path, twenty_lines(), "both", None, limits) == message
+
+
+@pytest.mark.parametrize(("commands", "message"), COMMANDS)
+def test_commands(commands: Any, message: str) -> None:
+    assert refusal(read_commands, commands) == message
 
 
 def test_a_limit_counts_where_a_range_is_used() -> None:

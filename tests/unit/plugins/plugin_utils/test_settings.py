@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
 
@@ -157,6 +158,28 @@ def test_the_limit_of_transfers() -> None:
     path = read_path(twenty_lines(), limits={"transfers": 500})
     assert settings(path, path.host("f1"), read_timeouts(None))["limits"] == {"transfers": 500}
     assert "limits" not in of("f1")
+
+
+def test_7_9_rules_of_commands_go_to_the_hop_that_knows_the_end() -> None:
+    path = read_path(twenty_lines())
+    rules = read_commands(
+        [
+            {"clients": ["10.1.0.128/25"], "preset": "read-only"},
+            {"servers": ["198.51.100.0/24"], "deny": ["site"], "anonymous": True},
+            {"preset": "upload-only"},
+        ]
+    )
+    f, n = (settings(path, path.host(host), read_timeouts(None), rules) for host in ("f1", "n1"))
+    assert f["client_side"]["commands"] == [
+        {"networks": ["10.1.0.128/25"], "preset": "read-only"},
+        {"preset": "upload-only"},
+    ]
+    assert n["server_side"]["commands"] == [
+        {"networks": ["198.51.100.0/24"], "anonymous": True, "deny": ["SITE"]},
+        {"preset": "upload-only"},
+    ]
+    assert "commands" not in f["server_side"] | n["client_side"], "they do not know"
+    assert "commands" not in of("f1")["client_side"]
 
 
 def test_2_12_the_limits_of_sessions() -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 LINE_LIMIT = 65536  # bytes of one reply line with its end (1.4)
@@ -81,16 +81,16 @@ def reply(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\r\n"
 
 
-def filter_features(raw: bytes, remove: Collection[bytes], add: Sequence[bytes]) -> bytes:
+def filter_features(raw: bytes, remove: Callable[[bytes], bool], add: Sequence[bytes]) -> bytes:
     """Rewrite a whole 211 reply to FEAT (7.1-7.4).
 
-    remove: first words (upper case) of features that go; add: features that are put in when absent.
+    remove: of a feature's first word (upper case), whether it goes; add: features put in when absent.
     Facts and parameters stay as the server sent them.
     """
     lines = [line.removesuffix(b"\r") for line in raw.split(b"\n")][:-1]
     heading = lines[0][4:] if len(lines) > 1 else b""
     features = [line.strip(b" ") for line in lines[1:-1]]
-    kept = [f for f in features if f and f.split(b" ")[0].upper() not in remove]
+    kept = [f for f in features if f and not remove(f.split(b" ")[0].upper())]
     present = {feature.split(b" ")[0].upper() for feature in kept}
     kept += [feature for feature in add if feature not in present]
     if not kept:

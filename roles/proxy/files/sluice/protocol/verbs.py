@@ -34,9 +34,20 @@ class Kind(Enum):
     QUIT = "quit"
 
 
+class Use(Enum):
+    """What a verb is good for; a policy allows kinds of use (7.9)."""
+
+    SESSION = "session"  # login, directories, representation, set-up: no file is touched
+    READ = "read"
+    UPLOAD = "upload"
+    CHANGE = "change"  # of what is there
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """One line of the table.
+
+    use: None for a verb that the table lacks. reads: with an argument it reads, whatever its use.
 
     upload: of a transfer, whether the client sends. side: without an argument may run while data moves (5.1).
     mode, extended: of a set-up, what it asks for, and whether it is RFC 2428's form.
@@ -47,6 +58,8 @@ class Verb:
 
     name: bytes
     kind: Kind = Kind.FORWARD
+    use: Use | None = Use.SESSION
+    reads: bool = False
     upload: bool = False
     side: bool = False
     mode: Mode | None = None
@@ -68,7 +81,7 @@ _TABLE = (
     Verb(b"QUIT", Kind.QUIT),
     Verb(b"FEAT", Kind.FEAT, local="211 no features"),
     Verb(b"ABOR", Kind.ABOR, side=True),
-    Verb(b"STAT", side=True),
+    Verb(b"STAT", side=True, reads=True),
     Verb(b"NOOP", side=True, local="200 OK."),
     Verb(b"SYST", local="215 UNIX Type: L8"),
     Verb(b"HELP", local="214 Log in as user@host; the server's own help follows then."),
@@ -76,20 +89,23 @@ _TABLE = (
     Verb(b"CLNT", local="200 OK."),
     Verb(b"HOST", local=_NOT_CARRIED, after_login="503 HOST comes before USER."),  # 2.10
     Verb(b"OPEN", opens=True),
-    Verb(b"SITE", opens=True),
+    Verb(b"SITE", use=Use.CHANGE, opens=True),
     # 7.10: block and compressed mode keep the connection open across files; only EOF ends a transfer here
     Verb(b"MODE", refused=frozenset((b"B", b"C"))),
     Verb(b"PORT", Kind.SETUP, mode=Mode.ACTIVE),
     Verb(b"EPRT", Kind.SETUP, mode=Mode.ACTIVE, extended=True),
     Verb(b"PASV", Kind.SETUP, mode=Mode.PASSIVE),
     Verb(b"EPSV", Kind.SETUP, mode=Mode.PASSIVE, extended=True),
-    Verb(b"RETR", Kind.TRANSFER),
-    Verb(b"LIST", Kind.TRANSFER),
-    Verb(b"NLST", Kind.TRANSFER),
-    Verb(b"MLSD", Kind.TRANSFER),
-    Verb(b"STOR", Kind.TRANSFER, upload=True),
-    Verb(b"STOU", Kind.TRANSFER, upload=True),
-    Verb(b"APPE", Kind.TRANSFER, upload=True),
+    *(Verb(name, Kind.TRANSFER, Use.READ) for name in (b"RETR", b"LIST", b"NLST", b"MLSD")),
+    *(Verb(name, Kind.TRANSFER, Use.UPLOAD, upload=True) for name in (b"STOR", b"STOU", b"APPE")),
+    # what only a policy has to know
+    *(Verb(name) for name in b"CWD XCWD CDUP XCUP PWD XPWD TYPE STRU REST LANG".split()),
+    *(
+        Verb(name, use=Use.READ)
+        for name in b"SIZE MDTM MLST HASH RANG XCRC XMD5 XSHA XSHA1 XSHA256 XSHA512".split()
+    ),
+    Verb(b"ALLO", use=Use.UPLOAD),
+    *(Verb(name, use=Use.CHANGE) for name in b"DELE RMD XRMD MKD XMKD RNFR RNTO MFMT MFCT MFF SMNT".split()),
     # 8.1
     *(
         Verb(name, Kind.REFUSE, local=_NO_TLS)
@@ -127,9 +143,14 @@ class Command:
     line: bytes
     argument: bytes
 
+    @property
+    def use(self) -> Use | None:
+        """What it is good for, None where nobody knows."""
+        return Use.READ if self.verb.reads and self.argument.strip(b" ") else self.verb.use
+
 
 def parse_command(line: bytes) -> Command:
     """Split a line into verb and argument; a verb that the table lacks is forwarded (7.9)."""
     word, _blank, argument = line.partition(b" ")
     name = word.upper()
-    return Command(VERBS.get(name) or Verb(name), line, argument)
+    return Command(VERBS.get(name) or Verb(name, use=None), line, argument)
