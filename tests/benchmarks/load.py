@@ -28,6 +28,7 @@ PORT = 21
 LOGIN = ((b"USER anonymous", b"331"), (b"PASS x@", b"230"), (b"TYPE I", b"200"))
 PATIENCE = 10.0  # s without anything
 _PIECE = 1 << 20
+_BACKLOG, _BREATH = 16, 0.02  # vsftpd lets 32 wait; a SYN beyond them would come again after a second
 _REPLY = re.compile(rb"(?:^|\n)[0-9]{3} [^\n]*\n\Z")  # the last line of a whole reply
 _NUMBERS = re.compile(rb"(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)")
 
@@ -239,9 +240,11 @@ def sessions(host: str, file: str, at_once: int, seconds: float) -> dict[str, fl
         alive.add(steps[0])
         next(steps[0])
 
-    began = time.monotonic()
-    for _ in range(at_once):
+    for at in range(at_once):
+        if at % _BACKLOG == 0:
+            time.sleep(_BREATH)
         begin()
+    began = time.monotonic()
     while alive:
         ready = poll.poll(PATIENCE)
         if not ready:

@@ -136,6 +136,14 @@ class Sink:
                 self.warning = record
 
 
+def family(pid: int) -> Iterator[File]:
+    """A process and all that came of it, in /proc."""
+    process = File(f"/proc/{pid}")
+    yield process
+    for child in (process / "task" / str(pid) / "children").read_text().split():
+        yield from family(int(child))
+
+
 @dataclass
 class Way:
     """A way from C to the server: its network, what C connects to, and the processes of its proxies."""
@@ -164,13 +172,18 @@ class Way:
         return sum(
             int(task.read_text().split()[0]) / 1e9
             for proxy in self.proxies
-            for task in File(f"/proc/{proxy.pid}/task").glob("*/schedstat")
+            for process in family(proxy.pid)
+            for task in (process / "task").glob("*/schedstat")
         )
 
     def memory(self) -> int:
-        """KiB (PSS) of its first proxy."""
-        rollup = File(f"/proc/{self.proxies[0].pid}/smaps_rollup").read_text()
-        return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        """KiB (PSS) of its first proxy, all its processes together."""
+        return sum(
+            int(line.split()[1])
+            for process in family(self.proxies[0].pid)
+            for line in (process / "smaps_rollup").read_text().splitlines()
+            if line.startswith("Pss:")
+        )
 
 
 class Bench:

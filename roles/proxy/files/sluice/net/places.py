@@ -42,10 +42,9 @@ class Counts:
     def sessions_of(self, client: int) -> int:
         """How many sessions the client with that number has."""
         found = 0
-        for slot in range(MOST_WORKERS):
-            part = self._all[slot * _PART : (slot + 1) * _PART]
-            if part[1]:
-                found += part[2:].tolist().count(client)
+        for slot, sessions in enumerate(self._all[1::_PART].tolist()):
+            if sessions:
+                found += self._all[slot * _PART + 2 : (slot + 1) * _PART].tolist().count(client)
         return found
 
     def clear(self, slot: int) -> None:
