@@ -6,6 +6,11 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from hypothesis import settings
+
+settings.register_profile("sluice", deadline=None)  # no test asserts a time
+settings.load_profile("sluice")
+
 
 def pytest_configure() -> None:
     """Take SIGTERM as Ctrl-C, so that teardown runs."""
