@@ -72,7 +72,8 @@ def some_session(path: Path, kind: int, source: random.Random) -> None:
 
 
 def test_10_7_descriptors_are_back_at_the_baseline(paths: Paths) -> None:
-    path = paths.own(2)
+    # One worker each: of several, one that had no session before the count has not filled its pool of pipes.
+    path = paths.own(2, f__workers=1, n__workers=1)
     source = random.Random(959)
     some_session(path, 2, source)
     some_session(path, 3, source)
