@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("packets")
 
 MODES = ("active", "passive", "both")
 PROBES = 1500 if WHOLE else 500
-SAMPLE = 8
+SAMPLE = 6
 # a second host of a hop: the same ranges, or its own where its neighbours see them
 OTHERS = (
     HostSpec(),

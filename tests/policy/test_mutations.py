@@ -73,7 +73,7 @@ PATHS: Final = {
     "guard-n1": PathSpec(
         (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
     ),
-    "several-g1": PathSpec((SEVERAL, SOURCE_20, SEVERAL), ("both",) * 4, servers=SERVERS),
+    "several-g1": PathSpec((SEVERAL, HopSpec(), SEVERAL), ("both",) * 4, servers=SERVERS),
     "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, scope=EXCLUSIVE),
 }
 

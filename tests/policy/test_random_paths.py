@@ -20,7 +20,7 @@ from .trial import trial
 pytestmark = pytest.mark.usefixtures("packets")
 
 EXAMPLES = 150 if WHOLE else 30
-PROBES = 400 if WHOLE else 200
+PROBES = 400 if WHOLE else 150
 MODES = st.sampled_from(["both", "active", "passive"])
 SIDES = ("client_side", "server_side")
 
