@@ -119,7 +119,7 @@ def test_a_widened_rule_and_a_stopped_proxy_are_named() -> None:
     assert any(each.startswith("another peer, another user: f1") for each in found)
     assert any(each.startswith(f"another port: s1 {S4}") for each in found)
     assert "passes, expected 'not a flow: to a proxy port' to refuse it" in message
-    assert "found nobody on 10.2.0.2:21, expected the proxy" in message
+    assert "found nobody on 10.2.0.2:21, expected the proxy (sluice.service)" in message
     assert "10.2.0.2 answered that nobody listens on port 21" in failure(play, "f1")
     # F greets its clients only when N has greeted it
     assert wrong(play, "f1") == ["C -> F: -> proxy user: to port 21", "N <- F: <- proxy user: to port 21"]

@@ -159,7 +159,14 @@ def test_a_mistake_in_what_is_verified_is_one_sentence(tmp_path: Path) -> None:
     }
     for expression, message in messages.items():
         task = {"ansible.builtin.debug": {"msg": "{{ %s }}" % expression}}  # noqa: UP031
-        play = [{"hosts": "localhost", "gather_facts": False, "vars": {"topology": twenty_lines()}, "tasks": [task]}]
+        play = [
+            {
+                "hosts": "localhost",
+                "gather_facts": False,
+                "vars": {"topology": twenty_lines()},
+                "tasks": [task],
+            }
+        ]
         (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
         done = ansible(tmp_path, "ansible-playbook", "play.yml")
         assert done.returncode != 0
