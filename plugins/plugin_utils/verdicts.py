@@ -285,7 +285,7 @@ def listener_lines(plan: Mapping[str, Any], host: str, listeners: object, uid: o
     ours = [each for each in listeners if each["unit"] == UNIT or str(each["uid"]) == str(uid)]
     others = [each for each in listeners if each not in ours]
     wrong = [
-        f"found nobody on {_socket(address, port)}, expected the proxy; does {UNIT} run?"
+        f"found nobody on {_socket(address, port)}, expected the proxy ({UNIT})"
         for address, port in control
         if not any((each["address"], each["port"]) == (address, port) for each in ours)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import F4, ROOT, S4, Play, fetch, ok, on, playbook
@@ -80,10 +81,15 @@ def test_all_is_right() -> None:
     assert play.recap("f1")["changed"] == play.recap("n1")["changed"] == 0
 
 
-def test_an_end_that_ansible_does_not_know_is_refused() -> None:
+def test_an_end_that_ansible_does_not_know_or_reach_is_refused(tmp_path: Path) -> None:
     play = verify("-e", "sluice_verify_client=web1")
     assert play.code != 0
     assert "sluice_verify_client: found 'web1', expected a host of the inventory" in play.output
+    away = tmp_path / "hosts.yml"
+    away.write_text("all: {hosts: {away1: {ansible_host: 192.168.250.99, ansible_user: root}}}\n")
+    play = verify("-i", str(away), "-e", "sluice_verify_client=away1")
+    assert play.code != 0
+    assert "sluice_verify_client: away1 did not answer" in play.output
 
 
 @pytest.mark.usefixtures("mended")
@@ -119,7 +125,7 @@ def test_a_widened_rule_and_a_stopped_proxy_are_named() -> None:
     assert any(each.startswith("another peer, another user: f1") for each in found)
     assert any(each.startswith(f"another port: s1 {S4}") for each in found)
     assert "passes, expected 'not a flow: to a proxy port' to refuse it" in message
-    assert "found nobody on 10.2.0.2:21, expected the proxy" in message
+    assert "found nobody on 10.2.0.2:21, expected the proxy (sluice.service)" in message
     assert "10.2.0.2 answered that nobody listens on port 21" in failure(play, "f1")
     # F greets its clients only when N has greeted it
     assert wrong(play, "f1") == ["C -> F: -> proxy user: to port 21", "N <- F: <- proxy user: to port 21"]

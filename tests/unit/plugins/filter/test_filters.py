@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[4]
 OF_A_HOST = ["allowed_flows", "capacity", "flow_table", "nft_rules", "proxy_settings"]
 OF_THE_PATH = ["flow_diagram", "path_picture", "report_page"]
 FILTERS = [*OF_A_HOST, *OF_THE_PATH]
+VERIFICATION = ["verification_plan", "verification_report"]
 PLUGINS = "ansible_collections.sluice.ftp.plugins.filter"
 
 
@@ -57,7 +58,7 @@ def rendered(tmp_path: Path, expressions: dict[str, str], variables: dict[str, A
     return found
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", [*FILTERS, *VERIFICATION])
 def test_the_example_says_what_comes_out(name: str, tmp_path: Path) -> None:
     text = importlib.import_module(f"{PLUGINS}.{name}").EXAMPLES
     task = yaml.safe_load(text)[0]
@@ -149,6 +150,35 @@ def test_a_mistake_about_the_whole_path_is_one_sentence(call: str, sentence: str
     assert done.returncode != 0
     assert sentence in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_a_mistake_in_what_is_verified_is_one_sentence(tmp_path: Path) -> None:
+    messages = {
+        "topology | sluice.ftp.verification_plan({'web1': {}})": "scopes: found the unknown key 'web1'",
+        "{} | sluice.ftp.verification_report({})": "expected a plan and its results",
+    }
+    for expression, message in messages.items():
+        task = {"ansible.builtin.debug": {"msg": "{{ %s }}" % expression}}  # noqa: UP031
+        play = [
+            {
+                "hosts": "localhost",
+                "gather_facts": False,
+                "vars": {"topology": twenty_lines()},
+                "tasks": [task],
+            }
+        ]
+        (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
+        done = ansible(tmp_path, "ansible-playbook", "play.yml")
+        assert done.returncode != 0
+        assert message in done.stdout
+        assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("name", VERIFICATION)
+def test_ansible_doc_shows_the_filters_of_verification(name: str, tmp_path: Path) -> None:
+    done = ansible(tmp_path, "ansible-doc", "-t", "filter", f"sluice.ftp.{name}")
+    assert done.returncode == 0, done.stdout
+    assert "sluice.ftp.verify" in done.stdout
 
 
 @pytest.mark.parametrize("name", FILTERS)
