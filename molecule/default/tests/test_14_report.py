@@ -220,7 +220,8 @@ def test_rules_that_are_gone_or_edited_are_told(tmp_path: Path) -> None:
         assert "not as described" in text
         assert re.search(r"^-\s+tcp dport 2323 drop$", text, re.MULTILINE)
     finally:
-        converge()
+        for host in ("f1", "n1"):
+            assert on(host, "systemctl reload sluice-policy").returncode == 0
 
 
 def test_a_mistake_in_the_description_is_one_sentence(tmp_path: Path) -> None:
