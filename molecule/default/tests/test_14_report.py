@@ -43,9 +43,7 @@ addEventListener("message", (event) => document.getElementById("out").textConten
 
 def report(folder: Path, *arguments: str) -> Play:
     """Run the playbook as a user does, in a folder of their own."""
-    return converge(
-        "-e", f"sluice_report_file={folder}/sluice-report.html", *arguments, playbook=REPORT, cwd=folder
-    )
+    return converge(*arguments, playbook=REPORT, cwd=folder)
 
 
 def browser(folder: Path, *arguments: str) -> str:
