@@ -57,14 +57,6 @@ EXAMPLES = r"""
 
 # ok: [localhost] =>
 #   msg: FTP path C - F - N - S
-
-- name: Keep the picture for the documentation
-  ansible.builtin.copy:
-    content: "{{ sluice_topology | sluice.ftp.path_picture(mode=sluice_mode) }}"
-    dest: path.svg
-    mode: '0644'
-  delegate_to: localhost
-  run_once: true
 """
 
 RETURN = r"""

@@ -62,6 +62,7 @@ def _host(path: Path, hop: str, host: Host, said: Found | None) -> dict[str, Any
         "name": host.name,
         "hop": hop,
         "reached": reached,
+        "away": "" if reached else "not asked" if said is None else "not reached",
         "reason": "" if reached else _reason(said),
         "scope": str((said or {}).get("scope", "not known")),
         "rules": _rules(counters, said or {}) if reached else _state(UNKNOWN, "not known"),

@@ -43,9 +43,7 @@ addEventListener("message", (event) => document.getElementById("out").textConten
 
 def report(folder: Path, *arguments: str) -> Play:
     """Run the playbook as a user does, in a folder of their own."""
-    return converge(
-        "-e", f"sluice_report_file={folder}/sluice-report.html", *arguments, playbook=REPORT, cwd=folder
-    )
+    return converge(*arguments, playbook=REPORT, cwd=folder)
 
 
 def browser(folder: Path, *arguments: str) -> str:
@@ -220,7 +218,8 @@ def test_rules_that_are_gone_or_edited_are_told(tmp_path: Path) -> None:
         assert "not as described" in text
         assert re.search(r"^-\s+tcp dport 2323 drop$", text, re.MULTILINE)
     finally:
-        converge()
+        for host in ("f1", "n1"):
+            assert on(host, "systemctl reload sluice-policy").returncode == 0
 
 
 def test_a_mistake_in_the_description_is_one_sentence(tmp_path: Path) -> None:

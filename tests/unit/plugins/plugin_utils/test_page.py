@@ -171,6 +171,7 @@ def test_a_host_that_was_not_reached(found: dict[str, Any], reason: str) -> None
     whole = page(read_path(twenty_lines()), found)
     assert whole["not_reached"] == ["f1", "n1"]
     assert whole["hosts"][0]["reason"] == reason
+    assert whole["hosts"][0]["away"] == ("not reached" if found else "not asked")
     assert len(whole["hosts"][0]["flows"]) == 6, "what it has to allow is known all the same"
 
 
