@@ -38,7 +38,7 @@ bench-flows: setup  ## what it costs to derive flows and rules, up to 1,000 host
 	@$(IN) python tests/benchmarks/derivation.py
 
 bench-quick: setup  ## what the proxy costs beside plain forwarding, in a minute; asserts nothing
-	@.ci/bench
+	@PYTHONPATH=playbooks/collections $(IN) python3 -m tests.benchmarks.quick
 
 demo:  ## the lab with F and N converged, files through both, and what the hosts saw of it
 	@.ci/setup .venv

@@ -371,7 +371,7 @@ def missing(vsftpd: File) -> str:
         if not shutil.which(tool):
             return f"{tool} is not installed"
     if not vsftpd.exists():
-        return f"no vsftpd in {vsftpd}; `make bench-quick` fetches it"
+        return f"{vsftpd} is not there; `make setup` unpacks it"
     if "reno" not in File("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split():
         return "the kernel has no congestion control reno, and others hide what is measured"
     free = next(
@@ -388,7 +388,7 @@ def main() -> None:
     """Print the table."""
     began = time.monotonic()
     parser = argparse.ArgumentParser(description="What the proxy costs beside plain forwarding.")
-    parser.add_argument("--vsftpd", type=File, default=ROOT / ".cache/bench/root/usr/sbin/vsftpd")
+    parser.add_argument("--vsftpd", type=File, default=ROOT / ".cache/servers/root/usr/sbin/vsftpd")
     parser.add_argument("--package", type=File, default=ROOT / "roles/proxy/files", help="the proxy's code")
     parser.add_argument("--seconds", type=float, default=60.0, help="for all of it (60)")
     parser.add_argument("--only", default="", help="measures whose name holds this")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from sluice import events
@@ -22,7 +21,7 @@ class ClientEnd:
         """`do` takes what is to be sent."""
         self._do = do
         self._reader = CommandReader()
-        self.waiting: deque[Command | LineFault] = deque()
+        self.waiting: list[Command | LineFault] = []  # few: a deque takes 600 bytes, empty as it is
         self.gone = False  # it sends no more
         self.heard = False  # a whole command has come since somebody looked
         self.within_reply = False  # it has seen the beginning of a reply

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,7 +30,7 @@ class Owed:
     """A FIFO of entries; whose reply comes in is told by order and, beside a transfer, by code."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: list[Entry] = []
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -77,4 +76,4 @@ class Owed:
 
     def forget_abor(self) -> None:
         """Some servers answer ABOR and its transfer with one reply."""
-        self._entries = deque(e for e in self._entries if e.verb.kind is not Kind.ABOR)
+        self._entries = [e for e in self._entries if e.verb.kind is not Kind.ABOR]

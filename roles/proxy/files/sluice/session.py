@@ -211,7 +211,7 @@ class Session:
     def _pump(self) -> None:
         """Serve the client's commands as far as they may be served now."""
         while self._client.waiting and not self._busy() and not self.over:
-            self._serve(self._client.waiting.popleft())
+            self._serve(self._client.waiting.pop(0))
             self._advance()
         if self.over:
             return
@@ -244,7 +244,7 @@ class Session:
                 return  # STAT with a path is a listing: a 5xx to it would be taken for the transfer's
             if self._denied(command):
                 return  # it is answered in its turn
-            self._client.waiting.popleft()
+            self._client.waiting.pop(0)
             self._forward(command, aside=True)
 
     def _serve(self, command: Command | LineFault) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -62,7 +61,7 @@ class Upstream:
         self.local = control.client_local
         self._port = 0
         self._host = ""  # the name that is being resolved
-        self._targets: deque[Endpoint] = deque()
+        self._targets: list[Endpoint] = []
         self._patience = 0.0
 
     def choose(self, host: Address | str, port: int) -> Dead | None:
@@ -106,7 +105,7 @@ class Upstream:
         memory = self._control.memory
         ordered = sorted(hosts, key=lambda a: (memory.rests(Endpoint(a, port)), a.version != family))
         side = self._control.settings.server_side
-        self._targets = deque(Endpoint(a, port) for a in ordered if side.local(a.version))
+        self._targets = [Endpoint(a, port) for a in ordered if side.local(a.version)]
         if not self._targets:
             self._aim(Endpoint(ordered[0], port))
             return Dead(f"this host has no IPv{ordered[0].version} address towards {self.name}")
@@ -121,7 +120,7 @@ class Upstream:
         self.name = next_hop if settings.next_hop else f"server {peer}"
 
     def _next(self) -> None:
-        self._aim(self._targets.popleft())
+        self._aim(self._targets.pop(0))
         local = self._control.settings.server_side.local(self.peer.address.version)
         assert local is not None  # noqa: S101 - connect kept only such
         self.phase = Phase.CONNECTING
