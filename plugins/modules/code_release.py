@@ -95,7 +95,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 OWNER = (0, 0)
-DIRECTORY, FILE = 0o755, 0o644
+DIRECTORY = 0o755
+FILE = 0o644
 LOCK = ".lock"
 UNFINISHED = ".unfinished."  # under the lock only what a killed run has left is called so
 

@@ -231,7 +231,7 @@ def _down_lines(box: _Box, nearer: str, further: str) -> list[_Line]:
 
 
 def _box_width(box: _Box, lines: Sequence[_Line]) -> int:
-    longest = max([len(box.caption), *(len(text) for _, text in lines)])
+    longest = max([len(box.caption), *(len(text) for _style, text in lines)])
     return 2 * PAD + max(NAME_CHAR * len(box.name), CHAR * longest)
 
 
@@ -263,8 +263,8 @@ def _lane(each: Connection, between: tuple[int, int], y: int, left: str) -> Iter
     yield from _arrow(*(ends if forward else ends[::-1]))
     yield _text((x1 + x2) // 2, y - 7, _kind(each), "kind", "middle")
     labels = (_source(each), _port(each))
-    for (x, _), text, style, anchor in zip(
-        ends,
+    for x, text, style, anchor in zip(
+        (x1 + 8, x2 - 8),
         labels if forward else labels[::-1],
         ("soft", "port") if forward else ("port", "soft"),
         ("start", "end"),

@@ -182,7 +182,7 @@ def _rounds(probes: Iterable[Probe]) -> tuple[tuple[Probe, ...], ...]:
         number = next(i for i in range(len(busy) + 1) if i not in busy)
         for rule in probe.rules:
             taken.setdefault(rule, set()).add(number)
-        rounds += [[] for _ in range(number + 1 - len(rounds))]
+        rounds += [[] for _round in range(number + 1 - len(rounds))]
         rounds[number].append(probe)
     return tuple(tuple(each) for each in rounds)
 

@@ -277,6 +277,10 @@ class Proxy:
             timeout=30,
         )
 
+    def sessions(self) -> int:
+        """How many sessions it has, as it tells."""
+        return sum(each.get("sessions", 1) for each in self.workers())
+
     def workers(self) -> list[dict[str, Any]]:
         """Its workers, as it tells."""
         found: list[dict[str, Any]] = json.loads(self.ask("--json", "status").stdout)["workers"]

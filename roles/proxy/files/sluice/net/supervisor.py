@@ -156,7 +156,7 @@ class Supervisor:
             raise StartError(str(error)) from None
         former, self._listeners = self._listeners, listeners
         self._generation = 1 + max((child.generation for child in old), default=0)
-        new = [self._spawn() for _ in range(settings.workers or len(os.sched_getaffinity(0)))]
+        new = [self._spawn() for _worker in range(settings.workers or len(os.sched_getaffinity(0)))]
         try:
             await asyncio.wait_for(asyncio.gather(*(child.ready for child in new)), _START)
         except (StartError, TimeoutError) as error:
