@@ -124,6 +124,7 @@ def _arguments() -> argparse.Namespace:
     released.add_argument("--release", default=RELEASES[0], choices=RELEASES, help="the hosts' Debian")
     hosted = argparse.ArgumentParser(add_help=False)
     hosted.add_argument("host", help="c1, f1, n1, s1 or C, F, N, S")
+    actions.add_parser("check", help="whether this machine can run the lab")
     actions.add_parser("build", parents=[released], help="build the root file system, if it is not cached")
     actions.add_parser("create", parents=[named, released], help="make the lab")
     remove = actions.add_parser("destroy", parents=[named], help="remove it")
@@ -144,8 +145,10 @@ def _arguments() -> argparse.Namespace:
 
 def _main() -> int:
     words = _arguments()
-    if words.action in ("build", "create"):
+    if words.action in ("check", "build", "create"):
         check_machine()
+    if words.action == "check":
+        return 0
     if words.action == "build":
         rootfs.ensure(words.release)
         return 0
