@@ -235,7 +235,7 @@ class Proxy:
             str(file),
             environment={
                 "NOTIFY_SOCKET": str(notify_path),
-                "SLUICE_POLICY": "inet sluice",
+                "SLUICE_POLICY": __file__,  # any file that is there
                 "RUNTIME_DIRECTORY": str(self.runtime),
                 **(environment or {}),
             },

@@ -8,6 +8,7 @@ import time
 import pytest
 import snapshot
 from support import (
+    F4,
     LAB,
     converge,
     fetch,
@@ -67,6 +68,24 @@ def test_host_that_dies_mid_play_is_healed(reached: str) -> None:
     assert fetch()
     play = converge()
     assert (play.recap("f1")["changed"], play.recap("n1")["changed"]) == (0, 0), play.output
+
+
+def test_2_2_next_hop_that_does_not_answer_is_named() -> None:
+    """Its proxy is stopped (its own rules let the refusal out, F1), then the whole host is away."""
+    try:
+        ok("n1", "systemctl stop sluice")
+        assert "421 F: next hop N (10.2.0.2:21) refused the connection." in greeting()
+        lab("stop", "n1", "--hard")
+        assert greeting().startswith("421 F: next hop N (10.2.0.2:21) ")
+    finally:
+        lab("start", "n1")
+        forget("n1")
+    assert fetch()
+
+
+def greeting() -> str:
+    """What F's proxy says to a client that has just connected."""
+    return ok("c1", f"timeout 30 bash -c 'exec 3<>/dev/tcp/{F4}/21; head -n 1 <&3'")
 
 
 def test_taken_off_wholly() -> None:

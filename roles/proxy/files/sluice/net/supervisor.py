@@ -132,7 +132,7 @@ class Supervisor:
         for local in (*settings.client_side.addresses, *settings.server_side.addresses):
             if not on_this_host(local.address):
                 self._log("warning", f"{local.address} is not on this host yet.", 4)
-        if not os.environ.get("SLUICE_POLICY") and not old:
+        if not Path(os.environ.get("SLUICE_POLICY", "")).is_file() and not old:
             self._log("warning", _NO_POLICY, 4)
         what = "serves" if not old else "was reloaded and serves"
         _mark_loaded()
