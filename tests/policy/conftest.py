@@ -16,7 +16,8 @@ import pytest
 
 from .prober import Prober
 
-SEED = os.environ.setdefault("SLUICE_SEED", str(SystemRandom().randrange(10**6)))  # xdist's workers take it over
+# Set in the environment, for the workers of xdist to take it over.
+SEED = os.environ.setdefault("SLUICE_SEED", str(SystemRandom().randrange(10**6)))
 WHOLE = os.environ.get("SLUICE_TEST_ALL", "") not in ("", "0")
 
 

@@ -132,7 +132,7 @@ class Supervisor:
         for local in (*settings.client_side.addresses, *settings.server_side.addresses):
             if not on_this_host(local.address):
                 self._log("warning", f"{local.address} is not on this host yet.", 4)
-        if not Path(os.environ.get("SLUICE_POLICY", "")).is_file() and not old:
+        if not old and not _policy_is_installed():
             self._log("warning", _NO_POLICY, 4)
         what = "serves" if not old else "was reloaded and serves"
         _mark_loaded()
@@ -501,3 +501,8 @@ async def run(path: str) -> None:
     """Run the proxy until it is told to end. Raises StartError, ConfigError."""
     left = os.environ.pop(HANDOVER, "")
     await Supervisor(path, json.loads(left) if left else None).run()
+
+
+def _policy_is_installed() -> bool:
+    """Whether the unit that the role policy installs is on the host; the proxy's own unit says where."""
+    return Path(os.environ.get("SLUICE_POLICY", "")).is_file()
