@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, get_args
 
@@ -391,9 +392,10 @@ def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
     async def main() -> None:
         with socket.create_server((str(HOST), 0)) as listener:
             client = socket.create_connection(listener.getsockname()[:2])
+            session = Session(settings(), "id", Endpoint(HOST, 1), HOST, Memory(time.monotonic))
             runner = Runner(
                 listener.accept()[0],
-                Session(settings(), "id", Endpoint(HOST, 1), HOST, Memory(lambda: 0.0)),
+                session,
                 journal=Journal(to_journal=False),
                 pipes=PipePool(),
                 resolver=Resolver((), 1),
@@ -405,11 +407,12 @@ def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
                 assert isinstance(event, events.Expired)
                 rung.append(event.timer)
                 if event.timer is Timer.CONNECT:
-                    runner._start_timer(events.Start(Timer.REPLY, 3600))
+                    session.deadlines.start(Timer.REPLY, 3600)
 
             runner.feed = feed  # type: ignore[method-assign]
-            runner._start_timer(events.Start(Timer.CONNECT, 0.01))
-            runner._start_timer(events.Start(Timer.LINE, 0.1))
+            session.deadlines.start(Timer.CONNECT, 0.01)
+            session.deadlines.start(Timer.LINE, 0.1)
+            runner._work()
             for _ in range(500):
                 if Timer.LINE in rung:
                     break

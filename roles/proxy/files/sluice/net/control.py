@@ -98,7 +98,7 @@ class ControlSocket:
         self._relieved = relieved
         self._closed = closed
         self._piece = piece
-        self._out = bytearray()
+        self.unsent = bytearray()  # what `flush` has to write
         self._reading = False
         self._writing = False
         self._at_end = False  # the peer sends no more
@@ -109,7 +109,7 @@ class ControlSocket:
     @property
     def congested(self) -> bool:
         """Whether much is unsent."""
-        return len(self._out) > _HIGH_WATER
+        return len(self.unsent) > _HIGH_WATER
 
     def read(self, wanted: bool) -> None:
         """Read on, or stop reading."""
@@ -130,39 +130,41 @@ class ControlSocket:
     def send(self, data: bytes) -> None:
         """Queue bytes; `flush` writes them."""
         if not self._closing and not self.gone:
-            self._out += data
+            self.unsent += data
 
     def send_urgent(self, data: bytes) -> None:
         """Send bytes, the last one urgent; in line where the kernel takes no more just now."""
         self.flush()
         sent = 0
-        if not (self._out or self._closing or self.gone):
+        if not (self.unsent or self._closing or self.gone):
             with contextlib.suppress(OSError):  # what is broken shows on the next read
                 sent = self._sock.send(data, socket.MSG_OOB)
         self.send(data[sent:])
 
     def flush(self) -> None:
         """Write what the kernel takes now; the rest follows by itself."""
-        if self._out and not self._writing and not self.gone:
+        if self.unsent and not self._writing and not self.gone:
             self._writable()
 
     def _writable(self) -> None:
-        congested = self.congested
+        unsent = self.unsent
+        congested = len(unsent) > _HIGH_WATER
         try:
-            sent = self._sock.send(self._out)
-            del self._out[:sent]
+            sent = self._sock.send(unsent)
+            del unsent[:sent]
         except BlockingIOError:
             pass
         except OSError:
             self._broken()
             return
-        if self._out and not self._writing:
-            self._loop.add_writer(self._sock.fileno(), self._writable)
-            self._writing = True
-        elif not self._out:
-            self._stop_writing()
+        if not unsent:
+            if self._writing:
+                self._stop_writing()
             if self._closing:
                 self._half_close()
+        elif not self._writing:
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._writing = True
         if congested and not self.congested:
             self._relieved()
 
@@ -187,7 +189,7 @@ class ControlSocket:
         self._at_end = True
         self.read(False)
         if self._closing:
-            if not self._out:
+            if not self.unsent:
                 self._dispose()
         else:
             self._ended(False)
@@ -205,7 +207,7 @@ class ControlSocket:
             return
         self._closing = True
         self._timeout = self._loop.call_later(_LINGER, self._dispose)
-        if self._out:
+        if self.unsent:
             self.flush()
         else:
             self._half_close()
@@ -231,7 +233,7 @@ class ControlSocket:
         self._at_end = True
         self.read(False)
         self._stop_writing()
-        self._out.clear()
+        self.unsent.clear()
         self.gone = True
         if self._timeout:
             self._timeout.cancel()
