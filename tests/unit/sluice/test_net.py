@@ -425,10 +425,25 @@ def test_a_timer_started_by_another_does_not_delay_a_third() -> None:
 
 
 def test_1_16_1_17_5_2_options_of_control_sockets() -> None:
-    with socket.socket() as sock:
-        control.prepare(sock)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 300
-        assert not sock.getblocking()
+    """Also of one that is accepted: it has them from its listener."""
+    with socket.socket() as listener:
+        listener.bind((str(HOST), 0))
+        control.prepare(listener)
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            for sock in (listener, accepted):
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 300
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 4
+
+
+def test_what_a_data_listener_accepts_dies_with_rst_and_does_not_wait_for_more() -> None:
+    with (
+        data.listen(HOST, RANGE) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RST
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -700,9 +700,9 @@ class Session:
         if self.over:
             return self._flush()
         times, client = self.settings.timeouts, self._client
-        start, cancel, at = self.deadlines.start, self.deadlines.cancel, self.deadlines.at
+        start, at = self.deadlines.start, self.deadlines.at
         if not client.line_open:
-            cancel(Timer.LINE)
+            at.pop(Timer.LINE, None)
         elif client.heard or Timer.LINE not in at:  # each line has its own time
             start(Timer.LINE, _LINE)
         moving = self._transfer is not None and self._transfer.moving
@@ -711,14 +711,14 @@ class Session:
             if replied or Timer.REPLY not in at:
                 start(Timer.REPLY, times.reply)
         else:
-            cancel(Timer.REPLY)
+            at.pop(Timer.REPLY, None)
         if self._busy():
-            cancel(Timer.IDLE)
+            at.pop(Timer.IDLE, None)
         elif client.heard or Timer.IDLE not in at:  # only a whole command is a sign of life
             start(Timer.IDLE, times.idle)
         client.heard = False
         if self._login.done or not (self._login.chooses or self._upstream.phase is Phase.READY):
-            cancel(Timer.LOGIN)
+            at.pop(Timer.LOGIN, None)
         elif Timer.LOGIN not in at:
             start(Timer.LOGIN, times.login)
         return self._flush()

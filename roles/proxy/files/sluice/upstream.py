@@ -118,8 +118,10 @@ class Upstream:
     def _aim(self, peer: Endpoint) -> None:
         self.peer = peer
         settings = self._control.settings
-        next_hop = f"next hop {settings.server_side.neighbour} ({peer})"
-        self.name = next_hop if settings.next_hop else f"server {peer}"
+        if settings.next_hop:
+            self.name = f"next hop {settings.server_side.neighbour} ({peer})"
+        else:
+            self.name = f"server {peer}"
 
     def _next(self) -> None:
         self._aim(self._targets.pop(0))

@@ -13,11 +13,12 @@ from sluice import events
 from sluice.deadlines import NEVER
 from sluice.events import Action, Event, Leg
 from sluice.journal import Journal
-from sluice.net.control import Connector, ControlSocket, from_text
+from sluice.net.control import Connector, ControlSocket
 from sluice.net.data import Channel
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
+from sluice.protocol.addresses import Address
 from sluice.session import Session
 
 _PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
@@ -135,12 +136,13 @@ class Runner:
                     break
             # Neither leg is read while one cannot be written: not the other one (1.9), and not the client
             # that does not read its own answers.
-            full = client.congested
+            full = bool(client.unsent) and client.congested
             wanted = session.accepts_input and not full
             if server:
-                client.read(wanted and not server.congested)
-                server.read(not full)
-            else:
+                wanted = wanted and not (server.unsent and server.congested)
+                if server.reading is full:
+                    server.read(not full)
+            if client.reading is not wanted:
                 client.read(wanted)
             if self._deadlines.soonest < self._alarm_at:
                 self._set_alarm()
@@ -250,7 +252,7 @@ class Runner:
 
     # --- the server's control connection ---------------------------------------------------------
 
-    def _connected(self, sock: socket.socket) -> None:
+    def _connected(self, sock: socket.socket, local: Address) -> None:
         self._connector = None
         self._server = ControlSocket(
             self._loop,
@@ -260,7 +262,7 @@ class Runner:
             relieved=self._work,
             closed=self._check_finished,
         )
-        self.feed(events.Connected(from_text(sock.getsockname()[0])))
+        self.feed(events.Connected(local))
 
     def _connect_failed(self, cause: str) -> None:
         self._connector = None
