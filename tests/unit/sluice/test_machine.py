@@ -108,8 +108,18 @@ class Machine(RuleBasedStateMachine):
     # --- both ends ---
 
     def step(self, event: Event) -> None:
+        if event == events.Expired(Timer.ABORT):
+            self.give_up_abor()
         self.world.feed(event)
         self.take()
+
+    def give_up_abor(self) -> None:
+        """Whoever lets that time pass after the transfer's own reply has answered both with that one (5.4)."""
+        session = self.world.session
+        if (session._transfer is None or session._final) and not session._owed.swallowed_transfer:
+            given_up = [entry for entry in session._owed._entries if entry.verb.name == b"ABOR"]
+            self.sent -= len([entry for entry in given_up if not entry.own])
+            self.pending = [each for each in self.pending if each.upper() != b"ABOR"]
 
     def take(self) -> None:
         """The server reads whole lines."""
