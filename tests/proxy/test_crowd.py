@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many idle sessions and a client that drips beside transfers (2.11, 10.7): nobody starves; bounded memory."""
+"""Many idle sessions and a dripping client beside transfers (2.11, 10.7): none starves; memory is bounded."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
         self.take()
 
     def give_up_abor(self) -> None:
-        """Whoever lets that time pass after the transfer's own reply has answered both with that one (5.4)."""
+        """Whoever lets that time pass after the transfer's reply has answered both with that one (5.4)."""
         session = self.world.session
         if (session._transfer is None or session._final) and not session._owed.swallowed_transfer:
             given_up = [entry for entry in session._owed._entries if entry.verb.name == b"ABOR"]
