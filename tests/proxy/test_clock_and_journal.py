@@ -51,6 +51,7 @@ class Clock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
         }
+        self.users: list[int] = []
         self.set("+0")
 
     def set(self, to: str) -> None:
@@ -68,10 +69,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock(paths: Paths) -> Clock:
+def clock(paths: Paths) -> Iterator[Clock]:
     directory = File(tempfile.mkdtemp(dir=paths.site.directory))
     directory.chmod(0o755)
-    return Clock(directory)
+    clock = Clock(directory)
+    yield clock
+    for pid in clock.users:  # what the library leaves behind
+        for name in ("sem.faketime_sem_", "faketime_shm_"):
+            File(f"/dev/shm/{name}{pid}").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("to", ["-86400", "+86400"])
@@ -82,6 +87,7 @@ def test_2_11_a_clock_that_is_set_ends_no_session_and_stops_no_timer(
     net = paths.site.net()
     times = {"timeouts.data_connect": 1, "timeouts.reply": 3}
     proxy = Proxy(paths.site, changed(last_hop(net), times), clock.environment)
+    clock.users.append(proxy.process.pid)
     path = paths.add(Path(net, [proxy], (net.n_client, CONTROL), (net.server, SERVER_CONTROL)))
     assert str(clock.library.name) in File(f"/proc/{proxy.pids()[-1]}/maps").read_text()
     idle, fetching, storing, waiting, stuck = (path.open() for _ in range(5))
