@@ -104,7 +104,8 @@ _value:
       description: The hosts of the next hop and their control port.
       type: dict
     servers:
-      description: The servers' networks and control ports, with C(names), C(fixed), C(resolvers) where they are set.
+      description:
+        - The servers' networks and control ports, perhaps C(names), C(fixed), C(resolvers).
       type: dict
     timeouts:
       description: Timeouts in seconds.
