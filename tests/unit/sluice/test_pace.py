@@ -9,6 +9,9 @@ import struct
 from collections.abc import Awaitable, Callable
 
 import pytest
+from sluice import events
+from sluice.events import Leg
+from sluice.net.data import Channel
 from sluice.net.pace import STEP, Pace, PacedRelay, Shared
 from sluice.net.places import Counts, make_counts
 from sluice.net.relay import PipePool
@@ -180,7 +183,7 @@ def test_4_8_a_limited_transfer_is_whole() -> None:
     play(lambda loop: Pace(4 * MEGA, None, loop.time()), scene)
 
 
-def test_4_11_and_6_3_a_reset_shows_while_it_waits_for_its_limit() -> None:
+def test_6_3_a_reset_shows_while_it_waits_for_its_limit() -> None:
     async def scene(bench: Bench) -> None:
         bench.near.send(b"x")
         await bench.held_back()
@@ -191,6 +194,24 @@ def test_4_11_and_6_3_a_reset_shows_while_it_waits_for_its_limit() -> None:
         assert not bench.relay.held_back
 
     play(exhausted, scene)
+
+
+@pytest.mark.parametrize("held_back", [True, False])
+def test_4_11_a_wait_for_its_limit_is_no_silence(held_back: bool) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.relay.stop()
+        told: list[events.Event] = []
+        _near, source, _far, sink = bench.sockets
+        pace = exhausted(bench.loop) if held_back else Pace(MEGA, None, bench.loop.time())
+        channel = Channel(bench.loop, PipePool(), 1, told.append, lambda _: None, pace=pace)
+        channel._ends = {Leg.SERVER: source, Leg.CLIENT: sink}
+        channel.relay(Leg.SERVER, 0.02)
+        bench.near.send(b"x")
+        await asyncio.sleep(0.3)
+        channel._stop_relay()
+        assert (events.DataIdle(1) in told) is not held_back
+
+    play(lambda loop: Pace(MEGA, None, loop.time()), scene)
 
 
 def test_a_relay_that_is_stopped_waits_no_more() -> None:
