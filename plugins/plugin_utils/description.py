@@ -54,6 +54,7 @@ __all__ = ["DescriptionError", "host_on_path", "read_path"]
 TOPOLOGY = "sluice_topology"
 SIDES = ("client_side", "server_side")
 MODES = {ACTIVE: frozenset({ACTIVE}), PASSIVE: frozenset({PASSIVE}), "both": frozenset({ACTIVE, PASSIVE})}
+ORDERS = ("in_order", "spread")
 HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds 128 characters
 # Inventory names also stand in TOML and in file names, so nothing that needs escaping.
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -149,7 +150,7 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
     addresses: dict[Address, str] = {}
     for i, entry in enumerate(entries):
         at = f"{place}[{i}]"
-        found = mapping(at, entry, ["name", "hosts"], ["resolvers"])
+        found = mapping(at, entry, ["name", "hosts"], ["resolvers", "order"])
         name = _hop_name(f"{at}.name", found["name"], names)
         members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
         resolvers: tuple[Address, ...] = ()
@@ -162,7 +163,7 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
                 )
             each = sequence(f"{at}.resolvers", found["resolvers"], "addresses of name servers")
             resolvers = tuple(_resolver(f"{at}.resolvers[{j}]", one) for j, one in enumerate(each))
-        hops.append(Hop(name, members, resolvers))
+        hops.append(Hop(name, members, resolvers, _spread(f"{at}.order", i, found.get("order", ORDERS[0]))))
     _check_public(hops)
     return tuple(hops)
 
@@ -173,6 +174,17 @@ def _resolver(place: str, value: object) -> Address:
     if result.is_multicast or result.is_unspecified:
         wrong(place, shown(value), "the address of a name server")
     return result
+
+
+def _spread(place: str, position: int, value: object) -> bool:
+    if not isinstance(value, str) or value not in ORDERS:
+        wrong(place, shown(value), " or ".join(ORDERS))
+    spread = value == ORDERS[1]
+    if spread and position == 0:
+        wrong(
+            place, f"{shown(value)} on the first hop", "it on a later one: clients pick their host themselves"
+        )
+    return spread
 
 
 def _hop_name(place: str, value: object, taken: set[str]) -> str:

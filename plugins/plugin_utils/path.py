@@ -104,12 +104,14 @@ class Host:
 class Hop:
     """A position on the path: one host, or several that share the work, each side with the same families.
 
-    `resolvers` stands on the last hop only, where names are resolved.
+    `resolvers` stands on the last hop only, where names are resolved. `spread`: the hop before takes its
+    hosts in a random order, else as they are written.
     """
 
     name: str
     hosts: tuple[Host, ...]
     resolvers: tuple[Address, ...] = ()
+    spread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

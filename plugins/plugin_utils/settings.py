@@ -95,6 +95,8 @@ def settings(
             ],
             "control_port": CONTROL_PORT,
         }
+        if path.hops[position + 1].spread:
+            result["next_hop"]["order"] = "spread"
     else:
         result["servers"] = {
             "networks": [str(each) for each in path.servers.networks],

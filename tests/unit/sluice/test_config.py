@@ -49,6 +49,13 @@ def test_good_settings_and_their_defaults() -> None:
     assert settings.client_side.local(6) is None
 
 
+def test_15_1_the_hosts_of_the_next_hop_are_spread_where_it_is_said() -> None:
+    for said, spread in (({}, False), ({"order": "in_order"}, False), ({"order": "spread"}, True)):
+        hop = config.parse({**GOOD, "next_hop": {**GOOD["next_hop"], **said}}).next_hop
+        assert hop is not None
+        assert hop.spread is spread
+
+
 SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
 
 
@@ -57,6 +64,7 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
     [
         ("hop", None, "hop: missing, expected a name."),
         ("hop", 3, "hop: found 3, expected a name."),
+        ("next_hop.order", "random", "next_hop.order: found 'random', expected in_order or spread."),
         ("extra", 1, "extra: unknown key."),
         ("client_side", 1, "client_side: found 1, expected a table."),
         ("client_side.mode", "bot", "client_side.mode: found 'bot', expected active, passive or both."),

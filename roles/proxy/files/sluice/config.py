@@ -25,7 +25,7 @@ _MODES = {
     "passive": (Mode.PASSIVE,),
     "both": (Mode.PASSIVE, Mode.ACTIVE),
 }
-
+_ORDERS = {"in_order": False, "spread": True}
 
 PRESETS = {
     "read-only": frozenset({Use.SESSION, Use.READ}),
@@ -117,10 +117,11 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """The hop that every session goes to."""
+    """The hop that every session goes to: its hosts in order, or with `spread` in a random one."""
 
     hosts: tuple[Host, ...]
     control_port: int
+    spread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +380,8 @@ def _next_hop(table: _Table) -> NextHop:
         )
         for entry in table.list_of_tables("hosts")
     )
-    return NextHop(hosts, table.take("control_port", _port, "a port of 1 to 65535"))
+    port = table.take("control_port", _port, "a port of 1 to 65535")
+    return NextHop(hosts, port, bool(table.take("order", _ORDERS.__getitem__, " or ".join(_ORDERS), False)))
 
 
 def _servers(table: _Table) -> Servers:

@@ -102,9 +102,7 @@ class Session:
             self._start(Timer.TOTAL, total)
         servers = self.settings.servers
         if self.settings.next_hop:
-            hop = self.settings.next_hop
-            everyone = tuple(address for host in hop.hosts for address in host.addresses)  # in order (15.1)
-            self._dead(self._upstream.connect(everyone, hop.control_port))
+            self._dead(self._upstream.go_on(self.settings.next_hop))
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:

@@ -88,9 +88,9 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     ("hops", {}, "sluice_topology.hops: found a mapping, expected a list of hops"),
     ("hops.0", "F", "sluice_topology.hops[0]: found 'F', expected a mapping with the keys name, hosts"),
     (
-        "hops.0.order",
-        "spread",
-        "sluice_topology.hops[0]: found the unknown key 'order', expected only name, hosts, resolvers",
+        "hops.0.prefer",
+        "x",
+        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order",
     ),
     (
         "hops.0.name",
@@ -150,6 +150,16 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.0.hosts",
         {"f 1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1"}},
         "sluice_topology.hops[0].hosts: found the host 'f 1', expected an inventory name of letters, digits, _, . and -",
+    ),
+    (
+        "hops.1.order",
+        "random",
+        "sluice_topology.hops[1].order: found 'random', expected in_order or spread",
+    ),
+    (
+        "hops.0.order",
+        "spread",
+        "sluice_topology.hops[0].order: found 'spread' on the first hop, expected it on a later one: clients pick their host themselves",
     ),
     (
         "hops.0.resolvers",

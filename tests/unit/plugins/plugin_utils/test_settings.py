@@ -55,6 +55,13 @@ def test_a_hop_before_another() -> None:
     }
 
 
+def test_15_1_the_hop_before_spreads_where_it_is_said() -> None:
+    topology = changed("hops.1.order", "spread")
+    assert of("f1", topology)["next_hop"]["order"] == "spread"
+    assert "order" not in of("f1", changed("hops.1.order", "in_order"))["next_hop"]
+    assert of("n1", topology) == of("n1"), "it is no matter of its own"
+
+
 def test_the_last_hop() -> None:
     topology = changed("hops.1.resolvers", ["192.0.2.53"])
     topology["servers"] = {
