@@ -134,11 +134,27 @@ def _check_capacity(path: Path) -> None:
 
 def _clients(value: object) -> Clients:
     place = f"{TOPOLOGY}.clients"
-    found = mapping(place, value, ["networks"], ["ports"])
+    found = mapping(place, value, ["networks"], ["ports", "data_networks"])
+    within = networks(f"{place}.networks", found["networks"])
     return Clients(
-        networks(f"{place}.networks", found["networks"]),
+        within,
         port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
+        _data_networks(place, found, within),
     )
+
+
+def _data_networks(place: str, found: Mapping[str, Any], within: Sequence[Network]) -> tuple[Network, ...]:
+    """Where data connections may be at beside the address of their control connection.
+
+    They lie within the networks, which the flows name: so a list adds no flow, and the rules carry it all.
+    """
+    if "data_networks" not in found:
+        return ()
+    result = networks(f"{place}.data_networks", found["data_networks"])
+    for i, each in enumerate(result):
+        if not any(each.version == one.version and each.subnet_of(one) for one in within):  # type: ignore[arg-type]
+            wrong(f"{place}.data_networks[{i}]", str(each), f"a network within those of {place}.networks")
+    return result
 
 
 def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
@@ -314,7 +330,7 @@ def _side_ports(place: str, value: object, defaults: SidePorts, also: int | None
 
 def _servers(value: object, last: Hop) -> Servers:
     place = f"{TOPOLOGY}.servers"
-    found = mapping(place, value, ["networks"], ["control_ports", "ports", "fixed"])
+    found = mapping(place, value, ["networks"], ["control_ports", "ports", "fixed", "data_networks"])
     within = networks(f"{place}.networks", found["networks"])
     control = (
         _control_ports(f"{place}.control_ports", found["control_ports"])
@@ -326,6 +342,7 @@ def _servers(value: object, last: Hop) -> Servers:
         control,
         port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
         _fixed(f"{place}.fixed", found["fixed"], within, control, last) if "fixed" in found else None,
+        _data_networks(place, found, within),
     )
 
 

@@ -116,20 +116,28 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The clients' networks, and the ports they listen on in active mode."""
+    """The clients' networks, and the ports they listen on in active mode.
+
+    `data_networks`, within the networks: where data connections may be, wherever their control connection is.
+    """
 
     networks: tuple[Network, ...]
     ports: PortRange = UNPRIVILEGED
+    data_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers' networks, their control ports, their ports of passive data; `fixed` is the one server."""
+    """The servers' networks, their control ports, their ports of passive data; `fixed` is the one server.
+
+    `data_networks` as of the clients.
+    """
 
     networks: tuple[Network, ...]
     control_ports: tuple[int, ...] = (CONTROL_PORT,)
     ports: PortRange = UNPRIVILEGED
     fixed: str | None = None  # host:port or [IPv6]:port
+    data_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,10 @@ def settings(
         rules = [rule.settings for rule in commands if end in rule.ends]
         if known and rules:
             result[side]["commands"] = rules
+    if clients and path.clients.data_networks:
+        result["client_side"]["data_networks"] = [str(each) for each in path.clients.data_networks]
+    if not further and path.servers.data_networks:
+        result["server_side"]["data_networks"] = [str(each) for each in path.servers.data_networks]
     if further:
         result["next_hop"] = {
             "hosts": [

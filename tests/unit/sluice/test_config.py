@@ -64,6 +64,7 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
     [
         ("hop", None, "hop: missing, expected a name."),
         ("hop", 3, "hop: found 3, expected a name."),
+        ("client_side.data_networks", [], "client_side.data_networks: found [], expected a list of networks."),
         ("next_hop.order", "random", "next_hop.order: found 'random', expected in_order or spread."),
         ("extra", 1, "extra: unknown key."),
         ("client_side", 1, "client_side: found 1, expected a table."),

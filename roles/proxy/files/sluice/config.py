@@ -77,8 +77,9 @@ class CommandRule:
 class LegSettings:
     """What the proxy needs of one of its two legs.
 
-    listen, source: its own data ports; peer_ports: ports that the neighbour may name; commands: the first
-    rule that holds the far end counts.
+    listen, source: its own data ports; peer_ports: ports that the neighbour may name; data_networks: where a
+    data connection may be at beside the address of its control connection; commands: the first rule that
+    holds the far end counts.
     """
 
     leg: str
@@ -88,6 +89,7 @@ class LegSettings:
     listen: PortRange
     source: PortRange
     peer_ports: PeerPorts
+    data_networks: tuple[Network, ...]
     commands: tuple[CommandRule, ...]
 
     def local(self, version: int) -> LocalAddress | None:
@@ -306,6 +308,9 @@ def _leg(table: _Table) -> dict[str, Any]:
         "listen": table.take("listen", PortRange.parse, ports),
         "source": table.take("source", PortRange.parse, ports),
         "peer_ports": _peer_ports(table, ports),
+        "data_networks": table.take("data_networks", _networks, "a list of networks")
+        if "data_networks" in table
+        else (),
         "commands": tuple(_command_rule(each) for each in table.list_of_tables("commands"))
         if "commands" in table
         else (),

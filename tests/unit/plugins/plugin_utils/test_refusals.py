@@ -62,7 +62,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "clients.port",
         "1024-65535",
-        "sluice_topology.clients: found the unknown key 'port', expected only networks, ports",
+        "sluice_topology.clients: found the unknown key 'port', expected only networks, ports, data_networks",
     ),
     (
         "clients.ports",
@@ -150,6 +150,21 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.0.hosts",
         {"f 1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1"}},
         "sluice_topology.hops[0].hosts: found the host 'f 1', expected an inventory name of letters, digits, _, . and -",
+    ),
+    (
+        "clients.data_networks",
+        ["10.1.0.0/25", "10.0.0.0/8"],
+        "sluice_topology.clients.data_networks[1]: found 10.0.0.0/8, expected a network within those of sluice_topology.clients.networks",
+    ),
+    (
+        "servers.data_networks",
+        ["2001:db8::/48"],
+        "sluice_topology.servers.data_networks[0]: found 2001:db8::/48, expected a network within those of sluice_topology.servers.networks",
+    ),
+    (
+        "servers.data_networks",
+        [],
+        "sluice_topology.servers.data_networks: found an empty list, expected a list of networks",
     ),
     (
         "hops.1.order",
@@ -317,7 +332,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "servers.names",
         ["a"],
-        "sluice_topology.servers: found the unknown key 'names', expected only networks, control_ports, ports, fixed",
+        "sluice_topology.servers: found the unknown key 'names', expected only networks, control_ports, ports, fixed, data_networks",
     ),
     (
         "servers.control_ports",

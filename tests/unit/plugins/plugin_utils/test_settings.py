@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import derive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
 
 from tests.unit.plugins.paths import changed, twenty_lines
@@ -60,6 +61,20 @@ def test_15_1_the_hop_before_spreads_where_it_is_said() -> None:
     assert of("f1", topology)["next_hop"]["order"] == "spread"
     assert "order" not in of("f1", changed("hops.1.order", "in_order"))["next_hop"]
     assert of("n1", topology) == of("n1"), "it is no matter of its own"
+
+
+def test_3_7_and_3_14_and_3_16_data_networks_are_for_the_two_ends_and_add_no_flow() -> None:
+    topology = changed("clients.data_networks", ["10.1.0.128/25"])
+    topology["servers"]["data_networks"] = ["198.51.100.0/24"]
+    for host, side, wanted in (
+        ("f1", "client_side", ["10.1.0.128/25"]),
+        ("f1", "server_side", None),
+        ("n1", "client_side", None),
+        ("n1", "server_side", ["198.51.100.0/24"]),
+    ):
+        assert of(host, topology)[side].get("data_networks") == wanted
+        path, plain = read_path(topology), read_path(twenty_lines())
+        assert derive(path, path.host(host)) == derive(plain, plain.host(host))
 
 
 def test_the_last_hop() -> None:
