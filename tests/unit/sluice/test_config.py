@@ -64,6 +64,9 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
     [
         ("hop", None, "hop: missing, expected a name."),
         ("hop", 3, "hop: found 3, expected a name."),
+        ("client_side.greeting", "x", "client_side.greeting: found 'x', expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.greeting", ["a\n230 b"], "client_side.greeting: found ['a\\n230 b'], expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.greeting", [3], "client_side.greeting: found [3], expected 1 to 20 printable lines of at most 200 characters."),
         ("client_side.data_networks", [], "client_side.data_networks: found [], expected a list of networks."),
         ("next_hop.order", "random", "next_hop.order: found 'random', expected in_order or spread."),
         ("extra", 1, "extra: unknown key."),

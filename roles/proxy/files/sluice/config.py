@@ -103,10 +103,14 @@ class LegSettings:
 
 @dataclass(frozen=True, slots=True)
 class ClientSide(LegSettings):
-    """The leg towards the clients: `peers` may connect to `control_port`."""
+    """The leg towards the clients: `peers` may connect to `control_port`.
+
+    greeting: the lines of the 220 that a client gets, none for the server's or the proxy's own.
+    """
 
     peers: tuple[Network, ...]
     control_port: int
+    greeting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +363,9 @@ def _client_side(table: _Table) -> ClientSide:
         **_leg(table),
         peers=table.take("peers", _networks, "a list of networks"),
         control_port=table.take("control_port", _port, "a port of 1 to 65535"),
+        greeting=table.take("greeting", _greeting, "1 to 20 printable lines of at most 200 characters")
+        if "greeting" in table
+        else (),
     )
 
 
@@ -411,6 +418,17 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError
     return value
+
+
+def _greeting(value: Any) -> tuple[str, ...]:
+    lines = _list(str)(value)
+    if (
+        len(lines) > 20
+        or any(len(line) > 200 or not line.isprintable() for line in lines)
+        or lines != tuple(value)
+    ):
+        raise ValueError
+    return lines
 
 
 def _mode(value: Any) -> tuple[Mode, ...]:

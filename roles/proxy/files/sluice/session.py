@@ -22,7 +22,7 @@ from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.lines import SYNCH, LineFault
-from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, reply
+from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, multiline, reply
 from sluice.protocol.verbs import Command, Kind, Mode, parse_command
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
@@ -106,7 +106,8 @@ class Session:
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:
-            self._client.send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
+            own = f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."
+            self._client.send(self._greeting() or reply(own))
         return self._settle(event=None)
 
     def handle(self, event: Event) -> list[Action]:
@@ -511,7 +512,7 @@ class Session:
             return
         self._upstream.greeted()
         if shown:
-            self._client.send(raw)
+            self._client.send((not chosen and self._greeting()) or raw)
             self._login.opened = chosen is not None
             self._current = None
         elif chosen and chosen.command and self._denied(chosen.command):
@@ -519,6 +520,10 @@ class Session:
             self._deny(chosen.command)
         elif chosen and chosen.command:
             self._forward(chosen.command)
+
+    def _greeting(self) -> bytes:
+        """The 220 in the admin's words, b"" where there are none (2.1)."""
+        return multiline(220, self.settings.client_side.greeting)
 
     def _server_ended(self) -> None:
         if self._upstream.phase is Phase.CONNECTING:

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
-from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.description import DescriptionError, read_path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import derive
-from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
+from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import (
+    read_greeting,
+    read_timeouts,
+    settings,
+)
 
 from tests.unit.plugins.paths import changed, twenty_lines
 
@@ -75,6 +80,33 @@ def test_3_7_and_3_14_and_3_16_data_networks_are_for_the_two_ends_and_add_no_flo
         assert of(host, topology)[side].get("data_networks") == wanted
         path, plain = read_path(topology), read_path(twenty_lines())
         assert derive(path, path.host(host)) == derive(plain, plain.host(host))
+
+
+def test_2_1_only_the_first_hop_greets_in_the_admins_words() -> None:
+    path = read_path(twenty_lines())
+    lines = read_greeting("Property of Example.\n\nGrüß Gott.\n")
+    assert lines == ["Property of Example.", "", "Grüß Gott."]
+    found = {each: settings(path, path.host(each), read_timeouts({}), (), lines) for each in ("f1", "n1")}
+    assert found["f1"]["client_side"]["greeting"] == lines
+    assert "greeting" not in found["n1"]["client_side"]
+    assert read_greeting("") == read_greeting(None) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["a"], "found a list, expected text"),
+        ("a\r\n230 b", "found the character '\\r' in line 1, expected printable characters"),
+        ("a\n\x1b[2J", "found the character '\\x1b' in line 2, expected printable characters"),
+        ("a\u2028b", "found the character '\\u2028' in line 1, expected printable characters"),
+        ("x" * 201, "found 201 characters in line 1, expected at most 200"),
+        ("x\n" * 21, "found 21 lines, expected at most 20"),
+    ],
+)
+def test_2_1_a_greeting_is_a_few_printable_lines(value: object, message: str) -> None:
+    with pytest.raises(DescriptionError) as caught:
+        read_greeting(value)
+    assert str(caught.value) == f"sluice_greeting: {message}"
 
 
 def test_the_last_hop() -> None:
