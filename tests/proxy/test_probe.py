@@ -168,6 +168,16 @@ def test_passive_data_that_is_blocked(one: Path) -> None:
     assert "refused the connection (data port " in walk["verdict"]
 
 
+def test_active_data_that_never_comes_is_told_on_the_last_leg(paths: Paths) -> None:
+    path = paths.own(1, server_side__mode="active", timeouts__data_connect=0.5)
+    server = path.server
+    threading.Thread(target=lambda: stall(server), daemon=True).start()
+    code, walk = probe(path.last, *LOGIN)
+    assert code == 1
+    assert walk["verdict"].startswith("N-S data active fails: server ")
+    assert "did not open its data connection within 10.5 s" in walk["verdict"]
+
+
 def test_active_data_that_never_comes_is_the_leg_beyond(paths: Paths) -> None:
     """N waits for S in vain, and says so to F: the leg F-N is not to blame."""
     path = paths.own(

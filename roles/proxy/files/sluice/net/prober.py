@@ -266,10 +266,11 @@ class Walk:
             try:
                 happened = await self._next(patience)
             except TimeoutError:
+                if code < 200 and connected:
+                    self._fail(*self._data_of(self._far, what), f"LIST did not end within {patience:g} s")
                 if code < 200:
-                    self._fail(
-                        *self._data_of(self._far if connected else self._near, what), "LIST did not end"
-                    )
+                    missing = f"{self.server_name} did not open its data connection within {patience:g} s"
+                    self._fail(self._near, what, missing)
                 break
             if isinstance(happened, tuple):
                 code, text = happened[0], _text(happened[1])
