@@ -82,7 +82,7 @@ def reply(text: str) -> bytes:
 
 
 def multiline(code: int, lines: Sequence[str]) -> bytes:
-    """Write a reply of one line or more, each with the code, so that no line can be taken for the last (1.8)."""
+    """Write a reply of one line or more, each with the code: no line is taken for the last (1.8)."""
     return b"".join(reply(f"{code}{'-' if i < len(lines) else ' '}{line}") for i, line in enumerate(lines, 1))
 
 
