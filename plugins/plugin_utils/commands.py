@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
+    flag,
     listed,
     mapping,
     networks,
@@ -56,9 +57,7 @@ def _rule(place: str, value: object) -> CommandRule:
             wrong(f"{place}.preset", shown(found["preset"]), " or ".join(PRESETS))
         settings["preset"] = str(found["preset"])
     if "anonymous" in found:
-        if not isinstance(found["anonymous"], bool):
-            wrong(f"{place}.anonymous", shown(found["anonymous"]), "true or false")
-        settings["anonymous"] = found["anonymous"]
+        settings["anonymous"] = flag(f"{place}.anonymous", found["anonymous"])
     if "deny" in found:
         verbs = sequence(f"{place}.deny", found["deny"], "verbs")
         settings["deny"] = [_verb(f"{place}.deny[{i}]", each) for i, each in enumerate(verbs)]

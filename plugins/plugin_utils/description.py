@@ -38,6 +38,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
     DescriptionError,
     address,
+    flag,
     listed,
     mapping,
     networks,
@@ -149,7 +150,7 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
     addresses: dict[Address, str] = {}
     for i, entry in enumerate(entries):
         at = f"{place}[{i}]"
-        found = mapping(at, entry, ["name", "hosts"], ["resolvers"])
+        found = mapping(at, entry, ["name", "hosts"], ["resolvers", "identity"])
         name = _hop_name(f"{at}.name", found["name"], names)
         members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
         resolvers: tuple[Address, ...] = ()
@@ -162,7 +163,14 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
                 )
             each = sequence(f"{at}.resolvers", found["resolvers"], "addresses of name servers")
             resolvers = tuple(_resolver(f"{at}.resolvers[{j}]", one) for j, one in enumerate(each))
-        hops.append(Hop(name, members, resolvers))
+        identity = flag(f"{at}.identity", found.get("identity", False))
+        if identity and not hops:
+            wrong(
+                f"{at}.identity",
+                f"true on hop {name}",
+                "it on a later hop only, for nobody tells the first one more than it sees",
+            )
+        hops.append(Hop(name, members, resolvers, identity))
     _check_public(hops)
     return tuple(hops)
 

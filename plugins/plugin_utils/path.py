@@ -104,12 +104,14 @@ class Host:
 class Hop:
     """A position on the path: one host, or several that share the work, each side with the same families.
 
-    `resolvers` stands on the last hop only, where names are resolved.
+    `resolvers` stands on the last hop only, where names are resolved. `identity`: the hop before, which there
+    is, says first for which client it comes.
     """
 
     name: str
     hosts: tuple[Host, ...]
     resolvers: tuple[Address, ...] = ()
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ def settings(
         rules = [rule.settings for rule in commands if end in rule.ends]
         if known and rules:
             result[side]["commands"] = rules
+    if hop.identity:
+        result["client_side"]["identity"] = True
     if further:
         result["next_hop"] = {
             "hosts": [
@@ -95,6 +97,8 @@ def settings(
             ],
             "control_port": CONTROL_PORT,
         }
+        if path.hops[position + 1].identity:
+            result["next_hop"]["identity"] = True
     else:
         result["servers"] = {
             "networks": [str(each) for each in path.servers.networks],

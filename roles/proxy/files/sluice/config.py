@@ -101,10 +101,14 @@ class LegSettings:
 
 @dataclass(frozen=True, slots=True)
 class ClientSide(LegSettings):
-    """The leg towards the clients: `peers` may connect to `control_port`."""
+    """The leg towards the clients: `peers` may connect to `control_port`.
+
+    identity: they are the hop before, and say first for whom (PROTOCOL 14.1).
+    """
 
     peers: tuple[Network, ...]
     control_port: int
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +121,11 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """The hop that every session goes to."""
+    """The hop that every session goes to; identity: it wants to know for whom (PROTOCOL 14.1)."""
 
     hosts: tuple[Host, ...]
     control_port: int
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,7 @@ class Settings:
     timeouts: Timeouts
     limits: Limits = Limits()
     workers: int = 0  # as many as there are processors
+    xferlog: bool = False  # a line for each file, as wu-ftpd wrote it
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -215,10 +221,13 @@ def parse(data: dict[str, Any]) -> Settings:
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
     workers = top.take("workers", _workers, "1 to 64 processes", 0)
+    xferlog = top.take("xferlog", _flag, "true or false", False)
     top.done()
     if problems:
         raise ConfigError(problems)
-    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers)
+    return Settings(
+        hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers, xferlog
+    )
 
 
 class _Table:
@@ -353,6 +362,7 @@ def _client_side(table: _Table) -> ClientSide:
         **_leg(table),
         peers=table.take("peers", _networks, "a list of networks"),
         control_port=table.take("control_port", _port, "a port of 1 to 65535"),
+        identity=table.take("identity", _flag, "true or false", False),
     )
 
 
@@ -379,7 +389,11 @@ def _next_hop(table: _Table) -> NextHop:
         )
         for entry in table.list_of_tables("hosts")
     )
-    return NextHop(hosts, table.take("control_port", _port, "a port of 1 to 65535"))
+    return NextHop(
+        hosts,
+        table.take("control_port", _port, "a port of 1 to 65535"),
+        table.take("identity", _flag, "true or false", False),
+    )
 
 
 def _servers(table: _Table) -> Servers:

@@ -269,8 +269,8 @@ class Transfer:
             return self.failure.outcome, self.own_reply(self.failure.code, self.failure.cause)
         return ("complete", raw) if self.delivered else None
 
-    def close(self, outcome: str, command: str, file: str) -> None:
-        """End it: log it when a verb used it, and let go of its sockets.
+    def close(self, outcome: str, command: dict[str, str]) -> None:
+        """End it: log it when a verb used it, and let go of its sockets. `command`: its fields in the log.
 
         Delivered data closes in peace, all else with RST. Outcome "" logs nothing.
         """
@@ -278,18 +278,24 @@ class Transfer:
         self._cancel_timers()
         self._control.do(events.Cancel(Timer.ABORT))
         if outcome:
-            fields = {
-                "SLUICE_COMMAND": command,
-                "SLUICE_FILE": file,
+            control, server = self._control, self.server
+            client_own = Endpoint(control.client_local, self._client_port)
+            client_far = Endpoint(control.client_peer.address, self._client_peer_port)
+            server_own = Endpoint(control.server_local, server.port)
+            server_far = Endpoint(control.server_peer.address, server.peer_port)
+            fields = command | {
                 "SLUICE_CLIENT_MODE": self.mode.value,
-                "SLUICE_SERVER_MODE": self.server.mode.value,
-                "SLUICE_CLIENT_PORTS": f"{self._client_port}:{self._client_peer_port}",
-                "SLUICE_SERVER_PORTS": f"{self.server.port}:{self.server.peer_port}",
+                "SLUICE_SERVER_MODE": server.mode.value,
+                "SLUICE_CLIENT_DATA": f"{client_own} {client_far}",
+                "SLUICE_SERVER_DATA": f"{server_own} {server_far}",
                 "SLUICE_OUTCOME": outcome,
             }
-            message = f"{command} {file}: {outcome}" if file else f"{command}: {outcome}"
-            if self.failure:
-                message += f", {self.failure.cause}"
+            message = " ".join(filter(None, (command["SLUICE_COMMAND"], command["SLUICE_FILE"])))
+            message += f": {outcome}"
+            cause = self.failure.cause if self.failure else server.cause
+            if outcome != "complete" and cause:
+                fields["SLUICE_REASON"] = cause
+                message += f", {cause}"
             self._control.do(events.Log("transfer", message, 6, self.number, fields))
         if not self.delivered:
             self._control.do(events.Reset(self.number))

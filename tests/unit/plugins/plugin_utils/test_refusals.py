@@ -90,7 +90,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.order",
         "spread",
-        "sluice_topology.hops[0]: found the unknown key 'order', expected only name, hosts, resolvers",
+        "sluice_topology.hops[0]: found the unknown key 'order', expected only name, hosts, resolvers, identity",
     ),
     (
         "hops.0.name",
@@ -150,6 +150,16 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.0.hosts",
         {"f 1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1"}},
         "sluice_topology.hops[0].hosts: found the host 'f 1', expected an inventory name of letters, digits, _, . and -",
+    ),
+    (
+        "hops.0.identity",
+        True,
+        "sluice_topology.hops[0].identity: found true on hop F, expected it on a later hop only, for nobody tells the first one more than it sees",
+    ),
+    (
+        "hops.1.identity",
+        "yes",
+        "sluice_topology.hops[1].identity: found 'yes', expected true or false",
     ),
     (
         "hops.0.resolvers",

@@ -188,3 +188,28 @@ def test_2_12_the_limits_of_sessions() -> None:
     assert found == [{"sessions": 100, "sessions_per_client": 5}, {"sessions": 100}], "F is N's only client"
     path = read_path(twenty_lines(), limits={"sessions_per_client": 5})
     assert "limits" not in settings(path, path.host("n1"), read_timeouts(None))
+
+
+def test_14_1_and_14_3_a_hop_and_the_one_before_agree_on_identity() -> None:
+    topology = twenty_lines()
+    topology["hops"].insert(
+        1, {"name": "M", "hosts": {"m1": {"client_side": "10.9.0.1", "server_side": "10.9.1.1"}}}
+    )
+    for asks in ({}, {"M"}, {"N"}, {"M", "N"}):
+        for hop in topology["hops"][1:]:
+            hop["identity"] = hop["name"] in asks
+        f, m, n = (of(host, topology) for host in ("f1", "m1", "n1"))
+        for name, near, far in (("M", f, m), ("N", m, n)):
+            assert near["next_hop"].get("identity", False) is (name in asks)
+            assert far["client_side"].get("identity", False) is (name in asks)
+        assert "identity" not in f["client_side"]
+
+
+def test_14_1_per_client_rules_and_limits_stay_with_the_first_hop() -> None:
+    """What N learns of the client is for its log."""
+    path = read_path(changed("hops.1.identity", True), limits={"sessions": 9, "sessions_per_client": 5})
+    rules = read_commands([{"clients": ["10.1.0.128/25"], "preset": "read-only"}])
+    found = settings(path, path.host("n1"), read_timeouts(None), rules)
+    assert found["limits"] == {"sessions": 9}
+    assert "commands" not in found["client_side"]
+    assert found["client_side"]["peers"] == ["10.2.0.1/32"]
