@@ -195,7 +195,7 @@ def test_14_1_and_14_3_a_hop_and_the_one_before_agree_on_identity() -> None:
     topology["hops"].insert(
         1, {"name": "M", "hosts": {"m1": {"client_side": "10.9.0.1", "server_side": "10.9.1.1"}}}
     )
-    for asks in ({}, {"M"}, {"N"}, {"M", "N"}):
+    for asks in (set[str](), {"M"}, {"N"}, {"M", "N"}):
         for hop in topology["hops"][1:]:
             hop["identity"] = hop["name"] in asks
         f, m, n = (of(host, topology) for host in ("f1", "m1", "n1"))
