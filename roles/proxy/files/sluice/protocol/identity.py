@@ -33,7 +33,7 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose session it is: both ends of the client's control connection to the first hop, and the session's id.
+    """Whose session it is: both ends of the client's connection to the first hop, and the session's id.
 
     Both addresses are of one family. session: "" where the sender named none.
     """
