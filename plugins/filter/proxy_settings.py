@@ -102,6 +102,9 @@ _value:
     servers:
       description: The servers' networks and control ports, with C(fixed) and C(resolvers) where they are set.
       type: dict
+    metrics:
+      description: Where the proxy answers scrapes, and who may scrape it; missing where nobody may.
+      type: dict
     timeouts:
       description: Timeouts in seconds.
       type: dict

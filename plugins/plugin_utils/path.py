@@ -15,7 +15,10 @@ Network = IPv4Network | IPv6Network
 
 CLIENTS = "C"
 SERVERS = "S"
+RESOLVER = "resolver"  # the name servers that a hop asks
+MONITOR = "monitor"  # who scrapes metrics
 CONTROL_PORT = 21  # RFC 959 section 8: where every hop listens
+METRICS_PORT = 9421  # where a host answers scrapes unless it says another
 ACTIVE = "active"
 PASSIVE = "passive"
 
@@ -92,24 +95,26 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host that runs the proxy; `name` is its inventory name."""
+    """One host that runs the proxy; `name` is its inventory name, `metrics` where it answers scrapes."""
 
     name: str
     client_side: Side
     server_side: Side
     ports: Ports
+    metrics: tuple[Address, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
     """A position on the path: one host, or several that share the work, each side with the same families.
 
-    `resolvers` stands on the last hop only, where names are resolved.
+    `resolvers` stands on the last hop only, where names are resolved. `metrics_from` may scrape its hosts.
     """
 
     name: str
     hosts: tuple[Host, ...]
     resolvers: tuple[Address, ...] = ()
+    metrics_from: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
