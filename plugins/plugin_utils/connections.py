@@ -37,7 +37,7 @@ class Connection:
 
 
 def connections(path: Path) -> tuple[Connection, ...]:
-    """In the order of the legs, and in a leg control, active, passive; behind a hop's legs its DNS and metrics."""
+    """In the order of the legs, in a leg control, active, passive; then each hop's DNS and metrics."""
     found: dict[tuple[str, str, str], list[Flow]] = {}
     for hop in path.hops:
         for host in hop.hosts:
