@@ -166,6 +166,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the proxy answers scrapes, and who may scrape it."""
+
+    address: Address
+    port: int
+    peers: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of sluice.toml; exactly one of next_hop and servers is there."""
 
@@ -178,6 +187,7 @@ class Settings:
     timeouts: Timeouts
     limits: Limits = Limits()
     workers: int = 0  # as many as there are processors
+    metrics: Metrics | None = None
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -214,11 +224,14 @@ def parse(data: dict[str, Any]) -> Settings:
         }
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
+    metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     workers = top.take("workers", _workers, "1 to 64 processes", 0)
     top.done()
     if problems:
         raise ConfigError(problems)
-    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers)
+    return Settings(
+        hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers, metrics
+    )
 
 
 class _Table:
@@ -346,6 +359,14 @@ def _peer_ports(table: _Table, expected: str) -> PeerPorts:
 def _limits(table: _Table) -> Limits:
     named = [f.name for f in fields(Limits) if f.name in table]
     return Limits(**{name: table.take(name, _count, "a number above 0") for name in named})
+
+
+def _metrics(table: _Table) -> Metrics:
+    return Metrics(
+        table.take("address", _address, "an IP address"),
+        table.take("port", _port, "a port of 1 to 65535"),
+        table.take("peers", _networks, "a list of networks"),
+    )
 
 
 def _client_side(table: _Table) -> ClientSide:

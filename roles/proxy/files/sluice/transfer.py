@@ -144,7 +144,8 @@ class Transfer:
         owner = control.client_peer.address if client else control.server_peer.address
         if event.peer.address != owner:  # 3.16
             control.do(events.Drop(self.number, event.token))
-            control.refused(f"data connection from {event.peer}, expected one from {owner}")
+            reason = f"data connection from {event.peer}, expected one from {owner}"
+            control.refused(reason, "data-connection")
             return
         control.do(events.Take(self.number, event.token))
         if client:
@@ -278,6 +279,7 @@ class Transfer:
         self._cancel_timers()
         self._control.do(events.Cancel(Timer.ABORT))
         if outcome:
+            self._control.tally.transfer(self.upload, outcome)
             fields = {
                 "SLUICE_COMMAND": command,
                 "SLUICE_FILE": file,
