@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -215,9 +216,9 @@ def test_refusals_by_cause(paths: Paths) -> None:
     assert c.cmd("SITE HELP").code == 550
     assert c.cmd(f"PORT {net.thief.replace('.', ',')},200,1").code == 504
     agreed = c.setup("PASV")
-    thief = dial(*agreed.address, net.thief)
+    with contextlib.suppress(ConnectionResetError):  # it may be so soon
+        dial(*agreed.address, net.thief).close()
     x.in_step()
-    thief.close()
 
     def counted() -> bool:
         found = scrape(limited)
@@ -345,13 +346,9 @@ def test_a_request_in_pieces(scraped: Path) -> None:
         assert sock.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize(
-    "request_", [b"GET /" + b"x" * 9000, b"GET /metrics HTTP/1.1\r\n" + b"A: b\r\n" * 2000]
-)
-def test_a_head_without_end_is_cut(scraped: Path, request_: bytes) -> None:
-    with connect(scraped) as sock:
-        sock.sendall(request_)
-        assert ended(sock)
+def test_a_head_without_end_is_cut(scraped: Path) -> None:
+    """At 8 KiB, whatever else would come."""
+    assert answer(scraped, b"GET /metrics HTTP/1.1\r\nA: ".ljust(8193, b"b"))[0] == 400
     assert scrape(scraped)["sluice_sessions_total"] == 0
 
 
@@ -366,8 +363,9 @@ def ended(sock: socket.socket) -> bool:
 
 
 def test_whoever_is_not_listed_gets_nothing(scraped: Path) -> None:
-    with connect(scraped, scraped.net.other_client) as sock:
-        assert ended(sock)
+    with connect(scraped, scraped.net.other_client) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert sock.recv(1) == b""
     assert scrape(scraped)["sluice_sessions_total"] == 0
 
 
