@@ -161,6 +161,7 @@ def test_ports_come_back_however_a_transfer_ends(scraped: Path, verb: str) -> No
     for end in ("client", "server"):
         ends = x.begin(verb, "PASV")
         ends[end == "server"].reset()
+        assert ends[end == "client"].end() == "reset"
         x.s.reply(b"426 Broken.")
         assert x.c.reply().code in {426, 451}
     x.c.setup("EPSV")
@@ -203,14 +204,14 @@ def test_refusals_by_cause(paths: Paths) -> None:
         client_side__peers=lambda net: [f"{net.client}/32", f"{net.other_client}/32"],
         client_side__commands=[{"deny": ["SITE"]}],
     )
-    net = limited.net
+    net, server = limited.net, limited.server
     assert limited.client(net.thief).reply().code == 421
     c = limited.client()
     assert c.reply().code == 220
     assert limited.client(net.other_client).reply().code == 421
     assert c.cmd(f"USER x@{net.forbidden_server}:{SERVER_CONTROL}").code == 530
     c.line(f"USER x@{net.server}:{SERVER_CONTROL}")
-    x = Session(c, limited.server.accept())
+    x = Session(c, server.accept())
     assert c.reply().code == 331
     assert c.cmd("PASS y").code == 230
     assert c.cmd("SITE HELP").code == 550

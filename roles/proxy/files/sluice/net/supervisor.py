@@ -97,8 +97,11 @@ class Supervisor:
         self._listeners = adopt(left.get("listeners", []))
         self._counts = left.get("counts") or make_counts()
         # Code that counts otherwise begins at 0; old workers go on in what they have.
-        same = left.get("layout") == LAYOUT
-        self._ledger = Ledger(left["tally"] if same else make_ledger())
+        tally: int | None = left.get("tally")
+        if tally is not None and left.get("layout") != LAYOUT:
+            os.close(tally)
+            tally = None
+        self._ledger = Ledger(make_ledger() if tally is None else tally)
         self._scrapes = Scrapes()
         self._door = socket.socket(fileno=left["door"]) if left.get("door") else None
         self._asker: int | None = left.get("asker")
@@ -507,8 +510,9 @@ class Supervisor:
         except ImportError:
             raise StartError("metrics: python3-prometheus-client is not installed.") from None
 
+        counts = Counts(self._counts)
+
         def figures() -> metrics.Figures:
-            counts = Counts(self._counts)
             serving = len(self._serving())
             retiring = len(self._children) - serving
             return metrics.Figures(self._ledger.sums(), counts.of(1), counts.of(0), serving, retiring)
