@@ -247,7 +247,9 @@ class Bench:
         command += [f"--ambient-caps={may}", f"--bounding-set={may}", "--no-new-privs"]
         command += [PYTHON, "-sP", "-m", "sluice", "--config", str(written)]
         said = {"PYTHONPATH": str(self._package), "PYTHONDONTWRITEBYTECODE": "1"}
-        return self._start(network, host, command, said | {"JOURNAL_STREAM": "1:1", "SLUICE_POLICY": __file__})
+        return self._start(
+            network, host, command, said | {"JOURNAL_STREAM": "1:1", "SLUICE_POLICY": __file__}
+        )
 
     def _start(
         self, network: Network, place: str, command: Sequence[str], environment: Mapping[str, str]

@@ -16,7 +16,9 @@ import pytest
 
 from .prober import Prober
 
-SEED = os.environ.setdefault("SLUICE_SEED", str(SystemRandom().randrange(10**6)))  # xdist's workers take it over
+SEED = os.environ.setdefault(
+    "SLUICE_SEED", str(SystemRandom().randrange(10**6))
+)  # xdist's workers take it over
 WHOLE = os.environ.get("SLUICE_TEST_ALL", "") not in ("", "0")
 
 

@@ -22,11 +22,11 @@ class NoAnswerError(Exception):
     """The proxy was not reached, or said no; the message is a sentence."""
 
 
-def ask(question: dict[str, Any], door: str) -> Any:
-    """Return the proxy's answer. Raises NoAnswerError."""
+def ask(question: dict[str, Any], door: str, patience: float | None = PATIENCE) -> Any:
+    """Return the proxy's answer; `patience` in s, None for as long as it takes. Raises NoAnswerError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(PATIENCE)
+            sock.settimeout(patience)
             sock.connect(door)
             with sock.makefile("rwb") as stream:
                 stream.write(json.dumps(question).encode() + b"\n")
@@ -37,7 +37,7 @@ def ask(question: dict[str, Any], door: str) -> Any:
     except PermissionError:
         raise NoAnswerError(f"you may not open {door}: ask as root, or in the proxy's group.") from None
     except TimeoutError:
-        raise NoAnswerError(f"the proxy gave no answer within {PATIENCE:g} s.") from None
+        raise NoAnswerError(f"the proxy gave no answer within {patience:g} s.") from None
     except OSError as error:
         raise NoAnswerError(f"nobody answers at {door}: {error.strerror}.") from None
     if not line:
@@ -100,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
     kill.add_argument("session", metavar="ID")
     verbs.add_parser("drain", help="take no more clients until the next reload or start")
     verbs.add_parser("reload", help="take the code and the settings on the disk, without cutting a session")
+    enforce = verbs.add_parser(
+        "enforce",
+        help="hold the sessions of before the reload to the settings, too: transfers that these do not carry "
+        "may finish within sluice_timeouts.drain, and are then reset",
+    )
+    enforce.add_argument("--no-wait", action="store_true", help="only say how many transfers have to finish")
     check = verbs.add_parser("check-config", help="check a file of settings")
     check.add_argument(
         "file", nargs="?", default=SETTINGS, metavar="FILE", help=f"- reads stdin ({SETTINGS})"
@@ -112,12 +118,14 @@ def main() -> int:
     arguments = parser().parse_args()
     if arguments.verb == "check-config":
         return check_config(arguments.file)
-    question = {"ask": arguments.verb}
+    question: dict[str, Any] = {"ask": arguments.verb}
     if arguments.verb == "kill":
         question["session"] = arguments.session
+    elif arguments.verb == "enforce":
+        question["wait"] = not arguments.no_wait
     door = f"{os.environ.get('RUNTIME_DIRECTORY') or DIRECTORY}/control"
     try:
-        answer = ask(question, door)
+        answer = ask(question, door, None if arguments.verb == "enforce" else PATIENCE)
     except NoAnswerError as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
@@ -127,6 +135,8 @@ def main() -> int:
         print(show_status(answer))
     elif arguments.verb == "sessions":
         print(show_sessions(answer))
+    elif arguments.verb == "enforce":
+        print(f"{answer['transfers']} transfers on what the settings took away, {answer['reset']} reset")
     elif isinstance(answer, str):
         print(answer)
     return 0

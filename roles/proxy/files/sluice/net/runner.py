@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from sluice import events
+from sluice import access, events
+from sluice.config import Settings
 from sluice.events import Action, Event, Leg, Timer
 from sluice.journal import Journal
 from sluice.net.control import Connector, ControlSocket, from_text
@@ -109,6 +110,20 @@ class Runner:
         self._stopping = True
         self.feed(events.Stop(now))
         self._check_finished()
+
+    def enforce(self, settings: Settings, *, now: bool) -> int:
+        """Hold the session to other settings (F9); how many transfers run that they do not carry.
+
+        `now`: these are reset. One that the client has only to read the rest of is a transfer here, too.
+        """
+        refused = [each for channel in self._channels.values() if (each := _refused(settings, channel))]
+        lingering = [channel for channel in self._lingering if _refused(settings, channel)]
+        self.feed(events.Enforce(settings, refused[0] if refused else "", now))
+        for channel in lingering if now else ():
+            channel.reset(None)
+            channel.release()
+        self._check_finished()
+        return len(lingering) + self._session.uncarried
 
     def _work(self) -> None:
         if self._busy:
@@ -307,6 +322,11 @@ class Runner:
             if self._alarm:
                 self._alarm.cancel()
             self._finished(self)
+
+
+def _refused(settings: Settings, channel: Channel) -> str:
+    """Why the settings do not carry a transfer's sockets; "" when they do."""
+    return next((each for sock in channel.sockets() if (each := access.data_refused(settings, sock))), "")
 
 
 # What is done for each action; a session has some seventy, so they are not tried in turn.

@@ -142,6 +142,14 @@ class Worker:
                 return True
         return False
 
+    def enforce(self, settings: Settings, *, now: bool) -> int:
+        """Hold all sessions to other settings (F9); how many transfers run that they do not carry.
+
+        `now`: these are reset.
+        """
+        self._settings = settings
+        return sum(runner.enforce(settings, now=now) for runner in list(self._runners))
+
     # --- stopping --------------------------------------------------------------------------------
 
     def close_listeners(self) -> None:

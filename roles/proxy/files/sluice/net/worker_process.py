@@ -90,7 +90,18 @@ class WorkerProcess:
             return self._worker.sessions()
         if question == "kill":
             return self._worker.kill(message["session"])
+        if question == "enforce":
+            return self._enforce(message["settings"], message["now"])
         return None
+
+    def _enforce(self, data: dict[str, Any], now: bool) -> int | None:
+        """As Worker.enforce; None where this code cannot read the settings."""
+        assert self._worker is not None  # noqa: S101 - the caller looked
+        try:
+            settings = config.parse(data)
+        except config.ConfigError:
+            return None
+        return self._worker.enforce(settings, now=now)
 
     def _begin_to_retire(self, seconds: float) -> None:
         """Take no more clients; end when the last session has, or after this time."""
