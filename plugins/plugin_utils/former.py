@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, Ports, merged
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import Network, PortRange
 
+LEG = "former"  # the beginning of the names of chains and sets for former flows
+STILL_OPEN = "the former flows are still open, too: the role proxy has not taken the settings of now yet"
 # What stands once for all flows of a leg: a path's end may have thousands of networks.
 SHARED = ("peer_addresses", "local_addresses")
 
@@ -42,6 +44,11 @@ def read_record(text: str) -> tuple[Flow, ...]:
         )
     except (ValueError, KeyError, TypeError):
         return ()
+
+
+def carries_former(diff: object) -> bool:
+    """Whether the loaded table, in what nft_table says of it, still carries former flows."""
+    return isinstance(diff, Mapping) and f"\tchain in_{LEG}" in str(diff.get("before"))
 
 
 def _flow(data: dict[str, Any]) -> Flow:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils import exclusive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
-from ansible_collections.sluice.ftp.plugins.plugin_utils.former import record, taken_away
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import LEG, record, taken_away
 from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
     REPLY,
     SYN,
@@ -143,7 +143,7 @@ def _former_legs(flows: Iterable[Flow]) -> Iterator[_Leg]:
     for flow in flows:
         groups.setdefault((flow.side, flow.peer_addresses, flow.local_addresses), []).append(flow)
     for number, group in enumerate(groups.values(), start=1):
-        yield _Leg(f"former{number}_", group[0].side, group)
+        yield _Leg(f"{LEG}{number}_", group[0].side, group)
 
 
 def _base_chains(
