@@ -125,6 +125,16 @@ def test_an_active_transfer_ends_with_its_mode(paths: Paths) -> None:
     assert x.c.reply().code == 426
 
 
+def test_what_the_end_of_the_drains_time_has_reset_already_counts(paths: Paths) -> None:
+    path = paths.own(1)
+    x = path.open()
+    ends = x.begin("RETR f")
+    reload(path, {"client_side.listen": MOVED, "timeouts.drain": 0.2})
+    assert ends[0].end() == "reset"
+    done = enforce(path)
+    assert (done["transfers"], done["left"], done["reset"]) == (1, 0, 1)
+
+
 def test_an_idle_session_whose_client_may_not_come_any_more_ends_with_421(paths: Paths) -> None:
     """And the others never notice."""
     path = paths.own(1)

@@ -86,6 +86,7 @@ class Supervisor:
         self._question = 0
         self._deaths = 0
         self._retired = float("inf")  # when the workers of before the last reload are at their end
+        self._cut = 0  # transfers that were reset with them
         self._stopping = False
         self._draining = False
         self._busy = asyncio.Lock()  # one reload after the other
@@ -172,6 +173,7 @@ class Supervisor:
             reason = str(error) or f"a worker did not begin to serve within {_START:g} s."
             raise StartError(reason) from None
         self._retired = self._loop.time() + settings.timeouts.drain
+        self._cut = 0
         for child in old:
             child.retiring = True
             child.link.send({"do": "retire", "seconds": settings.timeouts.drain})
@@ -265,6 +267,8 @@ class Supervisor:
                 child.ready.set_result(None)
             case {"failed": reason} if not child.ready.done():
                 child.ready.set_exception(StartError(str(reason)))
+            case {"cut": int(transfers)}:
+                self._cut += transfers
             case {"number": number, "answer": answer} if number in child.asked:
                 asked = child.asked.pop(number)
                 if not asked.done():
@@ -464,7 +468,7 @@ class Supervisor:
         """Hold the sessions of before the reload to the settings of now (F9).
 
         Transfers that these do not carry may finish until the drain's time is over; then they are reset.
-        Not `wait`: only say how many there are.
+        Not `wait`: only say how many there are. What was reset already, when that time was over, counts.
         """
         began = left = await self._hold(now=False)
         drain = self._settings.timeouts.drain if self._settings else 0.0
@@ -473,12 +477,12 @@ class Supervisor:
             await asyncio.sleep(min(_LOOK, max(0.0, until - self._loop.time())))
             left = await self._hold(now=False)
         reset = await self._hold(now=True) if wait else 0
+        began, reset = began + self._cut, reset + self._cut
+        finished = max(0, began - reset)
         if wait and began:
-            said = (
-                f"{began} transfers on what the settings took away: {began - reset} finished, {reset} reset"
-            )
+            said = f"{began} transfers on what the settings took away: {finished} finished, {reset} reset"
             self._log("enforced", said, 5)
-        return {"transfers": began, "reset": reset, "seconds": drain}
+        return {"transfers": began, "left": left, "reset": reset, "seconds": drain}
 
     async def _hold(self, *, now: bool) -> int:
         """How many transfers of old workers the settings do not carry; `now`: reset them."""

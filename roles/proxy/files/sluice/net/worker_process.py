@@ -115,6 +115,7 @@ class WorkerProcess:
             try:
                 await asyncio.wait_for(self._worker.ended(), seconds)
             except TimeoutError:
+                self._link.send({"cut": self._worker.count()["transfers"]})
                 self._worker.stop(now=True)
                 try:
                     await asyncio.wait_for(self._worker.ended(), FAREWELL)
