@@ -35,8 +35,12 @@ def reload(path: Path, changes: dict[str, Any], hop: int = -1) -> None:
 
 
 def enforce(path: Path, *words: str) -> dict[str, int]:
-    """The proxy's answer."""
-    done = path.last.ask("--json", "enforce", *words)
+    """The last proxy's answer."""
+    return answer(path, -1, *words)
+
+
+def answer(path: Path, hop: int, *words: str) -> dict[str, int]:
+    done = path.proxies[hop].ask("--json", "enforce", *words)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout)
     return found
@@ -218,9 +222,21 @@ def test_6_5_a_reset_crosses_the_hops(paths: Paths) -> None:
     x = path.open()
     ends = x.begin("STOR f")
     reload(path, {"server_side.source": MOVED, "timeouts.drain": 2}, hop=0)
-    done = json.loads(path.proxies[0].ask("--json", "enforce").stdout)
-    assert done["reset"] == 1
+    assert answer(path, 0)["reset"] == 1
     assert ends[1].end() == "reset"
+    assert ends[0].end() == "reset"
+    assert x.c.reply().code == 426
+
+
+def test_6_5_hops_that_reset_the_same_transfer_both_say_so(paths: Paths) -> None:
+    """Whichever of them is first: to the other one the transfer has not finished."""
+    path = paths.own(2)
+    x = path.open()
+    ends = x.begin("RETR f")
+    for hop, changes in enumerate(({"server_side.mode": "active"}, {"client_side.mode": "active"})):
+        reload(path, {**changes, "timeouts.drain": 3}, hop)
+    asked = [in_background(lambda hop=hop: answer(path, hop)) for hop in (0, 1)]  # type: ignore[misc]
+    assert [each()["reset"] for each in asked] == [1, 1]
     assert ends[0].end() == "reset"
     assert x.c.reply().code == 426
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,7 +165,9 @@ def test_role_policy_alone_leaves_the_former_flows_open_until_the_proxy_has_its_
     assert "former1_" not in foreseen.output, "what is loaded in the end"
     play = converge(*new, **where)
     passive = "C -> F: -> proxy user: to port specified by proxy user (passive)"
-    assert f"f1: open until the proxy has taken these settings: {passive}, C <- F" in play.output
+    assert re.search(
+        f"f1: open until the proxy has taken these settings: .*{re.escape(passive)}", play.output
+    )
     assert fetch()
     assert converge(*new, **where).recap("f1")["changed"] == 0
     assert converge(*new, "--limit", "f1").recap("f1")["changed"] > 0

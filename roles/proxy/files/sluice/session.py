@@ -63,7 +63,7 @@ class Session:
         self._farewell: bytes | None = None  # the server left while a final reply was held
         self._stopping = False
         self._gone = ""  # why the settings of now have no place for it: it ends with its transfer (F9)
-        self.uncarried = False  # a transfer runs that they do not carry
+        self.doomed = False  # a transfer runs that they do not carry, or that ends with the proxy
         self._timers: set[Timer] = set()
         # of a verb that nobody here takes the server answers alone
         self._hands: dict[Kind, Callable[[Command], None]] = {
@@ -685,13 +685,14 @@ class Session:
     def _stop(self, now: bool) -> None:
         self._stopping = True
         if now:
+            self.doomed = self._transferring
             self._end("the proxy is shutting down", "proxy-error")
 
     def _enforce(self, event: events.Enforce) -> None:
         """Go on under other settings: what they do not carry ends, a transfer when it must (F9)."""
         gone = self._place_refused(event.settings)
         if gone and (event.now or not self._transferring):
-            self.uncarried = self._transferring
+            self.doomed = self._transferring
             self._end(gone)
             return
         self._gone = gone
@@ -699,7 +700,7 @@ class Session:
             self.settings = self._login.settings = event.settings
         transfer = self._transfer
         refused = gone or event.refused or (transfer.uncarried if transfer else "")
-        self.uncarried = bool(refused and self._transferring)
+        self.doomed = bool(refused and self._transferring)
         if transfer and refused and not self._transferring:
             self._drop_setup()
         elif transfer and refused and event.now:

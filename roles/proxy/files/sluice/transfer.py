@@ -8,7 +8,7 @@ both data connections end with RST, whatever the server says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sluice import access, events
 from sluice.events import Endpoint, Leg, Timer
@@ -242,6 +242,8 @@ class Transfer:
         """End it, for the settings do not carry it any more (F9)."""
         cause = f"the settings have changed: {reason}"
         self._fail(Failure("proxy-error", 426, cause, own=True))
+        if self.failure and not self.failure.own:  # the other hop was a moment earlier: nobody is waited for
+            self.failure = replace(self.failure, code=426, own=True)
 
     def abort(self) -> None:
         """The client sent ABOR (5.5): nothing more goes to it; the server is read on for a while."""

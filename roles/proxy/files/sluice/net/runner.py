@@ -20,11 +20,15 @@ from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.session import Session
 
+_UNBROKEN = ("complete", "refused", "aborted")
 _PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
 
 
 class Runner:
-    """One client's session and its sockets. `finished` is called when the last socket is closed."""
+    """One client's session and its sockets.
+
+    `finished` is called when the last socket is closed, `broke` when a transfer breaks that was to end (F9).
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Runner:
         resolver: Resolver,
         places: Places,
         finished: Callable[[Runner], None],
+        broke: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._journal = journal
@@ -43,6 +48,7 @@ class Runner:
         self._resolver = resolver
         self._places = places
         self._finished = finished
+        self._broke = broke
         self._session = session
         self._queue: list[Event] = []  # a deque takes 600 bytes, empty as it is
         self._busy = False
@@ -122,8 +128,9 @@ class Runner:
         for channel in lingering if now else ():
             channel.reset(None)
             channel.release()
+            self._broke()
         self._check_finished()
-        return len(lingering) + self._session.uncarried
+        return len(lingering) + self._session.doomed
 
     def _work(self) -> None:
         if self._busy:
@@ -255,6 +262,9 @@ class Runner:
             fields = self._session.log_fields() | fields
             fields["SLUICE_BYTES"] = str(channel.bytes if channel else 0)
             fields["SLUICE_SECONDS"] = f"{channel.seconds if channel else 0:.3f}"
+            if self._session.doomed and fields["SLUICE_OUTCOME"] not in _UNBROKEN:
+                self._broke()
+            self._session.doomed = False
         self._journal.write(action.event, action.message, action.priority, **fields)
 
     # --- the server's control connection ---------------------------------------------------------

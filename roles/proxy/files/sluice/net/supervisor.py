@@ -86,7 +86,7 @@ class Supervisor:
         self._question = 0
         self._deaths = 0
         self._retired = float("inf")  # when the workers of before the last reload are at their end
-        self._cut = 0  # transfers that were reset with them
+        self._broken = 0  # transfers of theirs that were reset, by them or at their end
         self._stopping = False
         self._draining = False
         self._busy = asyncio.Lock()  # one reload after the other
@@ -173,7 +173,7 @@ class Supervisor:
             reason = str(error) or f"a worker did not begin to serve within {_START:g} s."
             raise StartError(reason) from None
         self._retired = self._loop.time() + settings.timeouts.drain
-        self._cut = 0
+        self._broken = 0
         for child in old:
             child.retiring = True
             child.link.send({"do": "retire", "seconds": settings.timeouts.drain})
@@ -267,8 +267,8 @@ class Supervisor:
                 child.ready.set_result(None)
             case {"failed": reason} if not child.ready.done():
                 child.ready.set_exception(StartError(str(reason)))
-            case {"cut": int(transfers)}:
-                self._cut += transfers
+            case {"broke": int(transfers)}:
+                self._broken += transfers
             case {"number": number, "answer": answer} if number in child.asked:
                 asked = child.asked.pop(number)
                 if not asked.done():
@@ -470,16 +470,18 @@ class Supervisor:
         Transfers that these do not carry may finish until the drain's time is over; then they are reset.
         Not `wait`: only say how many there are. What was reset already, when that time was over, counts.
         """
-        began = left = await self._hold(now=False)
+        left = await self._hold(now=False)
+        began = left + self._broken
         drain = self._settings.timeouts.drain if self._settings else 0.0
         until = min(self._loop.time() + drain, self._retired - _BEFORE)  # the counting comes before the end
         while wait and left and self._loop.time() < until and not self._stopping:
             await asyncio.sleep(min(_LOOK, max(0.0, until - self._loop.time())))
             left = await self._hold(now=False)
-        reset = await self._hold(now=True) if wait else 0
-        began, reset = began + self._cut, reset + self._cut
-        finished = max(0, began - reset)
+        if wait:
+            await self._hold(now=True)
+        reset = self._broken
         if wait and began:
+            finished = max(0, began - reset)
             said = f"{began} transfers on what the settings took away: {finished} finished, {reset} reset"
             self._log("enforced", said, 5)
         return {"transfers": began, "left": left, "reset": reset, "seconds": drain}
@@ -497,6 +499,7 @@ class Supervisor:
         count = (await self._ask(child, "count") or {}).get("transfers", 0)
         if now:
             child.link.send({"do": "retire", "seconds": 0})
+            self._broken += int(count)
         return int(count)
 
     async def _status(self) -> dict[str, Any]:

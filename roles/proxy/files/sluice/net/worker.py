@@ -8,6 +8,7 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Callable
 
 from sluice import access
 from sluice.config import Settings
@@ -40,6 +41,7 @@ class Worker:
         self._places = Places(settings.limits.transfers, counts)
         self._seats = Seats(settings.limits, counts)
         resolvers = settings.servers.resolvers if settings.servers else ()
+        self.broke: Callable[[], None] = lambda: None  # a transfer broke that was to end (F9)
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._memory = Memory(time.monotonic)
         self._runners: set[Runner] = set()
@@ -93,6 +95,7 @@ class Worker:
             resolver=self._resolver,
             places=self._places,
             finished=lambda runner: self._finished(runner, peer.address),
+            broke=self.broke,
         )
         self._seats.take(peer.address)
         self._runners.add(runner)

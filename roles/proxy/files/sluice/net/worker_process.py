@@ -70,6 +70,7 @@ class WorkerProcess:
                 lambda _loop, context: self._journal.write("warning", internal(context), 3, **hop)
             )
             self._worker = Worker(settings, self._journal, listeners, counts)
+            self._worker.broke = lambda: self._link.send({"broke": 1})
             self._worker.start()
         except ImportError:
             self._failed("servers.resolvers: python3-dnspython is not installed.")
@@ -115,7 +116,6 @@ class WorkerProcess:
             try:
                 await asyncio.wait_for(self._worker.ended(), seconds)
             except TimeoutError:
-                self._link.send({"cut": self._worker.count()["transfers"]})
                 self._worker.stop(now=True)
                 try:
                     await asyncio.wait_for(self._worker.ended(), FAREWELL)
