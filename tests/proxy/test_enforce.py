@@ -241,6 +241,23 @@ def test_6_5_hops_that_reset_the_same_transfer_both_say_so(paths: Paths) -> None
     assert x.c.reply().code == 426
 
 
+def test_6_5_a_reply_of_the_other_hop_that_comes_before_its_reset_is_no_end_of_the_transfer(
+    paths: Paths,
+) -> None:
+    """A client that halts: its hop reads no data, and sees the 426 first."""
+    path = paths.own(1)
+    x = path.open()
+    c_data, s_data = x.begin("RETR f", receive_buffer=4096)
+    s_data.send_until_blocked()
+    assert c_data.receive(1)
+    reload(path, {"client_side.listen": MOVED})
+    assert enforce(path, "--no-wait")["left"] == 1
+    x.s.reply(b"426 The settings have changed.")
+    assert x.c.reply().code == 426
+    done = enforce(path)
+    assert (done["transfers"], done["reset"]) == (1, 1)
+
+
 def test_a_person_is_told_in_a_sentence(paths: Paths) -> None:
     path = paths.own(1)
     assert path.last.ask("enforce").stdout == "0 transfers on what the settings took away, 0 reset\n"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -160,7 +161,9 @@ def test_role_policy_alone_leaves_the_former_flows_open_until_the_proxy_has_its_
         "playbook": site,
         "env": {"ANSIBLE_COLLECTIONS_PATH": str(HERE.parents[2] / "playbooks/collections")},
     }
-    new = changes(sluice_ports={"client_side": MOVED["client_side"]})
+    topology = copy.deepcopy(DESCRIPTION["sluice_topology"])  # F's own range, with which N has nothing to do
+    topology["hops"][0]["hosts"]["f1"]["ports"] = {"client_side": MOVED["client_side"]}
+    new = changes(sluice_topology=topology)
     foreseen = converge("--check", "--diff", *new, **where)
     assert "former1_" not in foreseen.output, "what is loaded in the end"
     play = converge(*new, **where)

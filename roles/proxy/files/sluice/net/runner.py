@@ -262,7 +262,10 @@ class Runner:
             fields = self._session.log_fields() | fields
             fields["SLUICE_BYTES"] = str(channel.bytes if channel else 0)
             fields["SLUICE_SECONDS"] = f"{channel.seconds if channel else 0:.3f}"
-            if self._session.doomed and fields["SLUICE_OUTCOME"] not in _UNBROKEN:
+            outcome = fields["SLUICE_OUTCOME"]
+            # A server's 4xx or 5xx in the middle of its data is no refusal: the other hop may have reset it.
+            broken = outcome not in _UNBROKEN or (outcome == "refused" and fields["SLUICE_BYTES"] != "0")
+            if broken and self._session.doomed:
                 self._broke()
             self._session.doomed = False
         self._journal.write(action.event, action.message, action.priority, **fields)
