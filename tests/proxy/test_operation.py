@@ -304,13 +304,3 @@ def test_the_door_is_the_groups(busy: Path) -> None:
     busy.stop()
     assert not door.exists()
     assert busy.last.ask("status").stderr == f"sluice: there is no {door}: the proxy does not run.\n"
-
-
-def test_6_4_workers_do_not_outlive_their_supervisor(busy: Path) -> None:
-    x = busy.open()
-    ends = x.begin("STOR f")
-    ends[0].send(PART)
-    assert ends[1].receive(len(PART)) == PART
-    os.kill(busy.last.process.pid, signal.SIGKILL)
-    assert ends[1].end() == "reset"
-    assert ends[0].end() == "reset"

@@ -464,6 +464,8 @@ class Session:
             self._owed.settle(entry)
             if not self._owed and self._transfer is None:
                 self._cancel(Timer.ABORT)
+            elif entry.own and entry.verb.kind is Kind.TRANSFER and self._owed.abor:
+                self._start(Timer.ABORT, _ABOR_ANSWER)
             self._final_reply(entry, code, raw)
 
     def _final_reply(self, entry: Entry, code: int, raw: bytes) -> None:
@@ -655,11 +657,12 @@ class Session:
 
     def _abort_unanswered(self) -> None:
         """A server may answer ABOR and its transfer with one reply, or need ABOR to wake up."""
-        if self._owed.swallowed_transfer and not self._owed.abor:
+        if not self._owed.swallowed_transfer:
+            self._owed.forget_abor()
+        elif not self._owed.abor:
             self.ask(b"ABOR", _swallow)
             self._start(Timer.ABORT, _ABOR_ANSWER)
-        else:
-            self._owed.forget_abor()
+        # else the transfer's own answer comes first, and from then on the time counts
 
     @property
     def ident(self) -> str:

@@ -80,8 +80,11 @@ class Runner:
         """Give the session an event, and do what it says; also from within its own actions."""
         if isinstance(event, events.DataEnd):
             # A busy loop may hand over the data's end before the loss of control or the ABOR that came
-            # first; then it is not the end of a whole file (5.5, 6.2).
+            # first; then it is not the end of a whole file (5.5, 6.2). The kernel of a server that was
+            # killed ends both its connections so (6.10).
             self._client.read_ahead()
+            if self._server:
+                self._server.read_ahead()
         self._queue.append(event)
         self._work()
 
