@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice import config, events
-from sluice.events import Action, Endpoint, Event, Leg, Timer
+from sluice.events import Action, Endpoint, Event, Leg
 from sluice.memory import Memory
 from sluice.session import Session
 
@@ -83,7 +83,7 @@ class Playbook:
         self.to_server = b""
         self.actions: list[Action] = []
         self.tokens = 0
-        self.timers: dict[Timer, float] = {}
+        self.timers = self.session.deadlines.at  # by a clock that stands at 0: how long each has
         self._take(self.session.start())
 
     def _take(self, actions: list[Action]) -> None:
@@ -95,10 +95,6 @@ class Playbook:
                     self.to_client += data
                 case events.Send(data=data):
                     self.to_server += data
-                case events.Start(timer=timer, seconds=seconds):
-                    self.timers[timer] = seconds
-                case events.Cancel(timer=timer):
-                    self.timers.pop(timer, None)
                 case events.Listen(transfer=number, leg=leg) if self.listens:
                     self.actions.append(action)
                     port = 50000 if leg is Leg.CLIENT else 52000

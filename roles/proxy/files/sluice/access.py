@@ -92,11 +92,11 @@ def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
 
 def command_rules(settings: Settings, client: Address, server: Address | None) -> list[CommandRule]:
     """Return the rules that count for a client and, once there is one, its server: at most one for each."""
-    ends = [(settings.client_side, client), (settings.server_side, server)]
-    found = [
-        next((rule for rule in leg.commands if end and inside(end, rule.networks)), None) for leg, end in ends
-    ]
-    return [rule for rule in found if rule]
+    found = []
+    for leg, end in ((settings.client_side, client), (settings.server_side, server)):
+        if leg.commands and end:
+            found += [rule for rule in leg.commands if inside(end, rule.networks)][:1]
+    return found
 
 
 def command_denied(rules: list[CommandRule], command: Command) -> str:

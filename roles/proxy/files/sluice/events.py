@@ -27,7 +27,7 @@ class Leg(Enum):
 
 
 class Timer(Enum):
-    """The timers of a session."""
+    """The timers of a session; its deadlines say which run, and an event when one is over."""
 
     __hash__ = object.__hash__  # as above
 
@@ -327,21 +327,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Start a timer, or start it again."""
-
-    timer: Timer
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop a timer."""
-
-    timer: Timer
-
-
-@dataclass(frozen=True, slots=True)
 class Log:
     """Write a log record; of a transfer the net adds bytes and seconds."""
 
@@ -366,7 +351,5 @@ Action = (
     | Discard
     | Reset
     | Release
-    | Start
-    | Cancel
     | Log
 )

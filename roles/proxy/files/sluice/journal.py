@@ -15,6 +15,10 @@ _LINE_LIMIT = 4096  # PIPE_BUF: a pipe that can be written takes this much witho
 
 def encode(fields: Mapping[str, str]) -> bytes:
     """Write a record in the journal's native protocol (systemd: Native Journal Protocol)."""
+    if "\n" not in "".join(fields.values()):
+        return "".join([f"{key}={value}\n" for key, value in fields.items()]).encode(
+            "utf-8", "backslashreplace"
+        )
     out = bytearray()
     for key, value in fields.items():
         raw = value.encode("utf-8", "backslashreplace")
@@ -61,4 +65,6 @@ class Journal:
 def show(raw: bytes) -> str:
     """Return bytes from the wire as text for a log: one line, nothing a terminal would obey (10.5)."""
     text = raw.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text[:2048]
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:2048]

@@ -8,7 +8,7 @@ from sluice.config import Settings
 from sluice.journal import show
 from sluice.protocol.addresses import Address
 from sluice.protocol.replies import filter_features
-from sluice.protocol.verbs import Command, Kind, features
+from sluice.protocol.verbs import Command, Kind, Verb, features
 
 
 class Login:
@@ -39,14 +39,13 @@ class Login:
             return "500 the command line is empty."
         if not verb.name.isalnum():  # to a server another blank or a control may end the verb
             return "500 a verb is made of letters and digits."
-        local = verb.local.format(verb=verb.name.decode())
         if verb.kind is Kind.REFUSE:
-            return local
+            return _local(verb)
         if not chosen and not (verb.opens or verb.kind in (Kind.USER, Kind.QUIT)):
-            return local or f"530 {self._settings.hop}: log in as user@host first."
+            return _local(verb) or f"530 {self._settings.hop}: log in as user@host first."
         if verb.after_login and self.done:
             return verb.after_login
-        if command.argument.strip(b" ").upper() in verb.refused:
+        if verb.refused and command.argument.strip(b" ").upper() in verb.refused:
             return f"504 {show(command.line)} is not available through this proxy."
         if verb.kind in (Kind.SETUP, Kind.TRANSFER) and not self.done:
             return f"530 {self._settings.hop}: log in first."
@@ -89,3 +88,7 @@ class Login:
                 self.done = self.done and kind is Kind.LOGIN
             if code in (202, 230):  # 202 to PASS: no password was needed
                 self.done = True
+
+
+def _local(verb: Verb) -> str:
+    return verb.local.format(verb=verb.name.decode())

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from sluice import access, events
 from sluice.client import ClientEnd
 from sluice.config import Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Action, Endpoint, Event, Leg, Timer
 from sluice.journal import show
 from sluice.login import Login
@@ -45,6 +47,7 @@ class Session:
         self.client_peer = peer
         self.client_local = local
         self.memory = memory
+        self.deadlines = Deadlines(memory.clock)
         self.over = False  # what is left then is the net's to close
         self._upstream = Upstream(self)
         self._ident = ident
@@ -62,15 +65,6 @@ class Session:
         self._held = bytearray()  # what came behind it
         self._farewell: bytes | None = None  # the server left while a final reply was held
         self._stopping = False
-        self._timers: set[Timer] = set()
-        # of a verb that nobody here takes the server answers alone
-        self._hands: dict[Kind, Callable[[Command], None]] = {
-            Kind.USER: self._serve_user,
-            Kind.SETUP: self._serve_setup,
-            Kind.TRANSFER: self._serve_transfer,
-            Kind.ABOR: self._serve_abor,
-            Kind.QUIT: self._serve_quit,
-        }
 
     # --- the outside -----------------------------------------------------------------------------
 
@@ -99,7 +93,7 @@ class Session:
         self._log("session-start", f"session from {self.client_peer}")
         total = self.settings.timeouts.total
         if total is not None:
-            self._start(Timer.TOTAL, total)
+            self.deadlines.start(Timer.TOTAL, total)
         servers = self.settings.servers
         if self.settings.next_hop:
             hop = self.settings.next_hop
@@ -140,8 +134,7 @@ class Session:
                 self._end("this session was ended by an operator", "proxy-error")
             case _:
                 self._data(event)
-        self._advance()
-        self._pump()
+        self._go_on()
         return self._settle(event)
 
     def crash(self) -> list[Action]:
@@ -160,7 +153,7 @@ class Session:
 
     def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
         """Send the proxy's own command to the server."""
-        self._owed.add(Entry(parse_command(line).verb, None, answered))
+        self._owed.append(Entry(parse_command(line).verb, None, answered))
         self.do(events.Send(Leg.SERVER, line + b"\r\n"))
 
     def refused(self, reason: str) -> None:
@@ -176,15 +169,6 @@ class Session:
     def _flush(self) -> list[Action]:
         actions, self._actions = self._actions, []
         return actions
-
-    def _start(self, timer: Timer, seconds: float) -> None:
-        self._timers.add(timer)
-        self.do(events.Start(timer, seconds))
-
-    def _cancel(self, timer: Timer) -> None:
-        if timer in self._timers:
-            self._timers.discard(timer)
-            self.do(events.Cancel(timer))
 
     def _answer(self, code: int, sentence: str) -> None:
         """Answer the client in the proxy's own words, naming the hop."""
@@ -208,25 +192,28 @@ class Session:
 
     # --- from the client -------------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Serve the client's commands as far as they may be served now."""
-        while self._client.waiting and not self._busy() and not self.over:
-            self._serve(self._client.waiting.pop(0))
+    def _go_on(self) -> None:
+        """Go on with the transfer, and serve the client's commands as far as they may be served now."""
+        self._advance()
+        waiting = self._client.waiting
+        while waiting and not self.over and not self._busy():
+            self._serve(waiting.pop(0))
             self._advance()
         if self.over:
             return
-        if self._client.waiting:
+        if waiting:
             self._overtake()
-        if self._client.gone and not self._client.waiting and self._current is None:
+        if self._client.gone and not waiting and self._current is None:
             self._end("")
         elif self._stopping and not self._busy():
             self._end("the proxy is shutting down")
 
     def _busy(self) -> bool:
-        connecting = self._upstream.phase not in (Phase.NONE, Phase.READY)
-        talking = self._transfer is not None and self._transfer.server.talking
-        served = self._current is not None or bool(self._owed) or self._client.within_reply
-        return served or connecting or talking
+        if self._current is not None or self._owed or self._client.within_reply:
+            return True
+        if self._transfer is not None and self._transfer.server.talking:
+            return True
+        return self._upstream.phase not in (Phase.NONE, Phase.READY)
 
     def _overtake(self) -> None:
         """Serve what may be served while a transfer runs: ABOR from anywhere, STAT and NOOP in turn (5.1)."""
@@ -259,7 +246,8 @@ class Session:
         elif command.verb.opens and self._upstream.phase is Phase.NONE:
             self._serve_open(command)
         else:
-            self._hands.get(command.verb.kind, self._forward)(command)
+            hand = _HANDS.get(command.verb.kind, Session._forward)
+            hand(self, command)
 
     def _denied(self, command: Command) -> str:
         ready = self._upstream.phase is Phase.READY
@@ -286,7 +274,7 @@ class Session:
         entry = Entry(command.verb, command)
         if not aside:
             self._current = entry
-        self._owed.add(entry)
+        self._owed.append(entry)
         if command.verb.kind is Kind.ABOR and self.settings.next_hop:
             self.do(events.Send(Leg.SERVER, SYNCH, urgent=True))  # 5.3; a server gets the plain form
         self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
@@ -397,13 +385,17 @@ class Session:
     # --- from the server -------------------------------------------------------------------------
 
     def _from_server(self, data: bytes) -> None:
+        whole = False
         for item in self._replies.feed(data):
+            if whole:  # after the last one `handle` goes on
+                self._go_on()
             if self.over:
                 return
             if isinstance(item, ReplyFault):
                 self._not_ftp(item.reason)
             else:
                 self._reply_line(item)
+                whole = item.last
 
     def _not_ftp(self, reason: str) -> None:
         self.warn(f"{self.server_name}: {reason}")
@@ -437,8 +429,6 @@ class Session:
         if line.last:
             raw = bytes(self._collected) if self._collected is not None else b""
             self._reply(self._receiver, line.code, raw)
-            self._advance()
-            self._pump()
 
     def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
         """Deal with a whole reply; `raw` is empty when it has been relayed already."""
@@ -461,11 +451,11 @@ class Session:
                     self._transfer.sent()
                 self._transfer.answered(code)
         else:
-            self._owed.settle(entry)
+            self._owed.remove(entry)
             if not self._owed and self._transfer is None:
-                self._cancel(Timer.ABORT)
+                self.deadlines.cancel(Timer.ABORT)
             elif entry.own and entry.verb.kind is Kind.TRANSFER and self._owed.abor:
-                self._start(Timer.ABORT, _ABOR_ANSWER)
+                self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
             self._final_reply(entry, code, raw)
 
     def _final_reply(self, entry: Entry, code: int, raw: bytes) -> None:
@@ -488,7 +478,7 @@ class Session:
         elif kind is Kind.QUIT and code < 500:
             self._end("", final=True)
         elif kind is Kind.ABOR and code == 225 and self._current and self._current in self._owed:
-            self._owed.settle(self._current)  # the server says that no transfer runs: it has answered both
+            self._owed.remove(self._current)  # the server says that no transfer runs: it has answered both
             self._conclude("aborted", b"")
 
     def _pass_on(self, raw: bytes) -> None:
@@ -616,7 +606,7 @@ class Session:
             self._client.send(self._farewell)
             self._end("", final=True)
         elif self._owed.abor:
-            self._start(Timer.ABORT, _ABOR_ANSWER)
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
 
     def _give_up(self, code: int, cause: str, outcome: str) -> None:
         """Tell the client now; what the server still says about this transfer is swallowed (3.21)."""
@@ -629,12 +619,12 @@ class Session:
             current.own = _swallow
             if silent:  # the server has no data connection whose end could tell it
                 self.ask(b"ABOR", _swallow)
-            self._start(Timer.ABORT, _ABOR_ANSWER)
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
 
     # --- time, and the end -----------------------------------------------------------------------
 
     def _expired(self, timer: Timer) -> None:
-        self._timers.discard(timer)
+        self.deadlines.cancel(timer)
         times = self.settings.timeouts
         if timer is Timer.CONNECT:
             self._dead(self._upstream.expired())
@@ -661,7 +651,7 @@ class Session:
             self._owed.forget_abor()
         elif not self._owed.abor:
             self.ask(b"ABOR", _swallow)
-            self._start(Timer.ABORT, _ABOR_ANSWER)
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
         # else the transfer's own answer comes first, and from then on the time counts
 
     @property
@@ -704,8 +694,7 @@ class Session:
             self.do(events.Send(Leg.SERVER, b"QUIT\r\n"))
         self.do(events.Close(Leg.SERVER))
         self.do(events.Close(Leg.CLIENT))
-        for timer in Timer:
-            self.do(events.Cancel(timer))
+        self.deadlines.clear()
         self._log("session-end", f"session ended: {cause}" if cause else "session ended")
         self.over = True
 
@@ -713,29 +702,39 @@ class Session:
         """Run the timers that fit where the session stands, after `event`."""
         if self.over:
             return self._flush()
-        times = self.settings.timeouts
-        if not self._client.line_open:
-            self._cancel(Timer.LINE)
-        elif self._client.heard or Timer.LINE not in self._timers:  # each line has its own time
-            self._start(Timer.LINE, _LINE)
+        times, client = self.settings.timeouts, self._client
+        start, at = self.deadlines.start, self.deadlines.at
+        if not client.line_open:
+            at.pop(Timer.LINE, None)
+        elif client.heard or Timer.LINE not in at:  # each line has its own time
+            start(Timer.LINE, _LINE)
         moving = self._transfer is not None and self._transfer.moving
-        if (self._owed or self._final or self._client.within_reply) and not moving:
+        if (self._owed or self._final or client.within_reply) and not moving:
             replied = isinstance(event, events.Received) and event.leg is Leg.SERVER
-            if replied or Timer.REPLY not in self._timers:
-                self._start(Timer.REPLY, times.reply)
+            if replied or Timer.REPLY not in at:
+                start(Timer.REPLY, times.reply)
         else:
-            self._cancel(Timer.REPLY)
+            at.pop(Timer.REPLY, None)
         if self._busy():
-            self._cancel(Timer.IDLE)
-        elif self._client.heard or Timer.IDLE not in self._timers:  # only a whole command is a sign of life
-            self._start(Timer.IDLE, times.idle)
-        self._client.heard = False
-        greeted = self._login.chooses or self._upstream.phase is Phase.READY
-        if self._login.done or not greeted:
-            self._cancel(Timer.LOGIN)
-        elif Timer.LOGIN not in self._timers:
-            self._start(Timer.LOGIN, times.login)
+            at.pop(Timer.IDLE, None)
+        elif client.heard or Timer.IDLE not in at:  # only a whole command is a sign of life
+            start(Timer.IDLE, times.idle)
+        client.heard = False
+        if self._login.done or not (self._login.chooses or self._upstream.phase is Phase.READY):
+            at.pop(Timer.LOGIN, None)
+        elif Timer.LOGIN not in at:
+            start(Timer.LOGIN, times.login)
         return self._flush()
+
+
+# Of a verb that nobody here takes the server answers alone.
+_HANDS: Final[dict[Kind, Callable[[Session, Command], None]]] = {
+    Kind.USER: Session._serve_user,
+    Kind.SETUP: Session._serve_setup,
+    Kind.TRANSFER: Session._serve_transfer,
+    Kind.ABOR: Session._serve_abor,
+    Kind.QUIT: Session._serve_quit,
+}
 
 
 def _swallow(code: int, raw: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sluice import access, events
 from sluice.config import LegSettings, Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol import addresses
@@ -24,6 +25,7 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
+    deadlines: Deadlines
     memory: Memory  # of EPSV and EPRT, what the server is known to lack
 
     @property
@@ -155,18 +157,18 @@ class ServerSetUp:
             return
         self.peer_port = port
         self.talking = False
-        control.do(events.Start(Timer.SERVER_DATA, control.settings.timeouts.data_connect))
+        control.deadlines.start(Timer.SERVER_DATA, control.settings.timeouts.data_connect)
         control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
 
     def dialled(self, port: int) -> None:
         """The connection to the server stands, from this local port."""
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         self.port = port
         self.state = State.CONNECTED
 
     def dial_failed(self, cause: str, here: bool = False) -> None:
         """It does not; the mode that is left is tried, unless the fault is `here`."""
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         if here:
             self._fail(cause, "proxy-error")
             return
@@ -220,7 +222,7 @@ class ServerSetUp:
 
     def connected(self, peer_port: int) -> None:
         """The server has connected to the listener."""
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         self.peer_port = peer_port
         self.state = State.CONNECTED
 
@@ -246,7 +248,7 @@ class ServerSetUp:
         self._fail(cause, outcome)
 
     def _fail(self, cause: str, outcome: str = "refused") -> None:
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         self.talking = False
         self.state = State.FAILED
         self.cause = cause

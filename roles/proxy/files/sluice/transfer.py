@@ -94,7 +94,7 @@ class Transfer:
         self.upload = upload
         if self._target and self.client is State.WAITING:
             control = self._control
-            control.do(events.Start(Timer.CLIENT_DATA, control.settings.timeouts.data_connect))
+            control.deadlines.start(Timer.CLIENT_DATA, control.settings.timeouts.data_connect)
             source = control.settings.client_side.source
             control.do(events.Dial(self.number, Leg.CLIENT, control.client_local, source, self._target))
 
@@ -110,7 +110,7 @@ class Transfer:
             case events.Dialled(leg=Leg.SERVER, port=port):
                 self.server.dialled(port)
             case events.Dialled(port=port):
-                self._control.do(events.Cancel(Timer.CLIENT_DATA))
+                self._control.deadlines.cancel(Timer.CLIENT_DATA)
                 self._client_port = port
                 self.client = State.CONNECTED
             case events.DialFailed(leg=Leg.SERVER, cause=cause, here=here) if self.verb_sent:
@@ -148,7 +148,7 @@ class Transfer:
             return
         control.do(events.Take(self.number, event.token))
         if client:
-            control.do(events.Cancel(Timer.CLIENT_DATA))
+            control.deadlines.cancel(Timer.CLIENT_DATA)
             self._client_peer_port = event.peer.port
             self.client = State.CONNECTED
         else:
@@ -179,7 +179,7 @@ class Transfer:
         self.verb_sent = True
         if self.client is State.LISTENING:
             patience = self._control.settings.timeouts.data_connect
-            self._control.do(events.Start(Timer.CLIENT_DATA, patience))
+            self._control.deadlines.start(Timer.CLIENT_DATA, patience)
         if self.server.cause:
             self._fail(Failure(self.server.outcome, 425, self.server.cause, own=True))
         self._relay()
@@ -195,7 +195,7 @@ class Transfer:
         self._answered = True
         start = self._control.settings.timeouts.data_connect
         if self.server.state is not State.CONNECTED:
-            self._control.do(events.Start(Timer.SERVER_DATA, start))
+            self._control.deadlines.start(Timer.SERVER_DATA, start)
 
     def _relay(self) -> None:
         both = self.client is State.CONNECTED and self.server.state is State.CONNECTED
@@ -227,7 +227,7 @@ class Transfer:
         self._control.do(events.Reset(self.number))
         self._cancel_timers()
         if not failure.own:
-            self._control.do(events.Start(Timer.ABORT, _PATIENCE))
+            self._control.deadlines.start(Timer.ABORT, _PATIENCE)
 
     def abort(self) -> None:
         """The client sent ABOR (5.5): nothing more goes to it; the server is read on for a while."""
@@ -241,13 +241,13 @@ class Transfer:
         if self.server.state is State.CONNECTED and not self.upload:
             self._control.do(events.Reset(self.number, Leg.CLIENT))
             self._control.do(events.Discard(self.number, Leg.SERVER))
-            self._control.do(events.Start(Timer.ABORT, _DRAIN))
+            self._control.deadlines.start(Timer.ABORT, _DRAIN)
         else:
             self._control.do(events.Reset(self.number))
 
     def _cancel_timers(self) -> None:
-        self._control.do(events.Cancel(Timer.CLIENT_DATA))
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.CLIENT_DATA)
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
 
     def own_reply(self, code: int, cause: str) -> bytes:
         """Write a final reply in the proxy's own words."""
@@ -276,7 +276,7 @@ class Transfer:
         """
         self.server.abandoned = True
         self._cancel_timers()
-        self._control.do(events.Cancel(Timer.ABORT))
+        self._control.deadlines.cancel(Timer.ABORT)
         if outcome:
             fields = {
                 "SLUICE_COMMAND": command,

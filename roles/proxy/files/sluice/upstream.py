@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sluice import access, events
 from sluice.config import Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol.addresses import Address
@@ -38,6 +39,7 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
+    deadlines: Deadlines
     memory: Memory
 
     def do(self, action: events.Action) -> None:
@@ -72,7 +74,7 @@ class Upstream:
         self.name = f"server {host}"
         self._port = port
         self._host = host
-        self._control.do(events.Start(Timer.CONNECT, self._control.settings.timeouts.connect))
+        self._control.deadlines.start(Timer.CONNECT, self._control.settings.timeouts.connect)
         self._control.do(events.Resolve(host))
         return None
 
@@ -80,7 +82,7 @@ class Upstream:
         """Go on with those of a name's addresses that are allowed."""
         if self.phase is not Phase.RESOLVING or event.name != self._host:
             return None
-        self._control.do(events.Cancel(Timer.CONNECT))
+        self._control.deadlines.cancel(Timer.CONNECT)
         settings = self._control.settings
         allowed = tuple(a for a in event.addresses if not access.server_refused(settings, a))
         if allowed:
@@ -116,22 +118,24 @@ class Upstream:
     def _aim(self, peer: Endpoint) -> None:
         self.peer = peer
         settings = self._control.settings
-        next_hop = f"next hop {settings.server_side.neighbour} ({peer})"
-        self.name = next_hop if settings.next_hop else f"server {peer}"
+        if settings.next_hop:
+            self.name = f"next hop {settings.server_side.neighbour} ({peer})"
+        else:
+            self.name = f"server {peer}"
 
     def _next(self) -> None:
         self._aim(self._targets.pop(0))
         local = self._control.settings.server_side.local(self.peer.address.version)
         assert local is not None  # noqa: S101 - connect kept only such
         self.phase = Phase.CONNECTING
-        self._control.do(events.Start(Timer.CONNECT, self._patience))
+        self._control.deadlines.start(Timer.CONNECT, self._patience)
         self._control.do(events.Connect(local.address, self.peer))
 
     def failed(self, cause: str) -> Dead | None:
         """This address did not answer; `cause` as in ConnectFailed."""
         if self.phase is not Phase.CONNECTING:
             return None
-        self._control.do(events.Cancel(Timer.CONNECT))
+        self._control.deadlines.cancel(Timer.CONNECT)
         self._control.memory.failed(self.peer)
         if self._targets:
             self._control.warn(f"{self.name} {cause}, the next address is tried")
@@ -152,10 +156,10 @@ class Upstream:
         self.local = local
         self._control.memory.answered(self.peer)
         self.phase = Phase.GREETING
-        self._control.do(events.Cancel(Timer.CONNECT))
-        self._control.do(events.Start(Timer.GREETING, self._control.settings.timeouts.greeting))
+        self._control.deadlines.cancel(Timer.CONNECT)
+        self._control.deadlines.start(Timer.GREETING, self._control.settings.timeouts.greeting)
 
     def greeted(self) -> None:
         """The server's 220 came."""
         self.phase = Phase.READY
-        self._control.do(events.Cancel(Timer.GREETING))
+        self._control.deadlines.cancel(Timer.GREETING)

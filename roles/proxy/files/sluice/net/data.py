@@ -28,19 +28,15 @@ _BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 def _socket(address: Address) -> socket.socket:
     """Make a data socket: its death is an RST until its data has ended well (6.4)."""
-    sock = socket.socket(family(address), socket.SOCK_STREAM)
-    sock.setblocking(False)
+    sock = socket.socket(family(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # 13.3
     freebind(sock)
     if address.version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    _arm(sock)
-    return sock
-
-
-def _arm(sock: socket.socket) -> None:
+    # what a listener accepts has these from it
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def listen(address: Address, ports: PortRange) -> socket.socket:
@@ -135,7 +131,6 @@ class Channel:
             self._loop.call_later(_PAUSE, self._resume, leg, listener)
             return
         sock.setblocking(False)
-        _arm(sock)
         self._tokens += 1
         self._offered[self._tokens] = (leg, sock)
         peer = Endpoint(from_text(name[0]), name[1])

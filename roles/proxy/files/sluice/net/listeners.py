@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 
 from sluice.config import Settings
-from sluice.net.control import family, freebind
+from sluice.net.control import family, freebind, prepare
 from sluice.protocol.addresses import Address, endpoint
 
 _BACKLOG = 1024
@@ -42,10 +42,9 @@ def listen(settings: Settings, there: Mapping[tuple[Address, int], socket.socket
 
 
 def _open(address: Address, port: int) -> socket.socket:
-    sock = socket.socket(family(address), socket.SOCK_STREAM)
-    sock.setblocking(False)
+    sock = socket.socket(family(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # accepted sockets inherit it (5.2)
+    prepare(sock)
     if address.version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     freebind(sock)
@@ -64,6 +63,7 @@ def adopt(descriptors: list[int]) -> Listeners:
     for descriptor in descriptors:
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
+        prepare(sock)  # an older version's may lack it
         name = sock.getsockname()
         found[ipaddress.ip_address(name[0]), name[1]] = sock
     return found

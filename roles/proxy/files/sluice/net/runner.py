@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sluice import events
-from sluice.events import Action, Event, Leg, Timer
+from sluice.deadlines import NEVER
+from sluice.events import Action, Event, Leg
 from sluice.journal import Journal
-from sluice.net.control import Connector, ControlSocket, from_text
+from sluice.net.control import Connector, ControlSocket
 from sluice.net.data import Channel
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
+from sluice.protocol.addresses import Address
 from sluice.session import Session
 
 _PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
@@ -59,8 +61,9 @@ class Runner:
         self._lookup: asyncio.Task[None] | None = None
         self._channels: dict[int, Channel] = {}
         self._lingering: set[Channel] = set()
-        self._deadlines: dict[Timer, float] = {}
+        self._deadlines = session.deadlines
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = NEVER
         self._stopping = False
         self._done = False
         self._began = self._loop.time()
@@ -114,35 +117,40 @@ class Runner:
         self._check_finished()
 
     def _work(self) -> None:
+        """Handle what happened, and write; writing may find an end, which has happened then, too."""
         if self._busy:
             return
         self._busy = True
+        queue, session, client = self._queue, self._session, self._client
         try:
-            self._handle_queue()
+            while True:
+                while queue:
+                    event = queue.pop(0)
+                    try:
+                        self._perform(session.handle(event))
+                    except Exception:
+                        self._crash()
+                server = self._server
+                if client.unsent:
+                    client.flush()
+                if server and server.unsent:
+                    server.flush()
+                if not queue:
+                    break
             # Neither leg is read while one cannot be written: not the other one (1.9), and not the client
             # that does not read its own answers.
-            client, server = self._client, self._server
-            full = client.congested
-            client.read(self._session.accepts_input and not full and not (server and server.congested))
+            full = bool(client.unsent) and client.congested
+            wanted = session.accepts_input and not full
             if server:
-                server.read(not full)
+                wanted = wanted and not (server.unsent and server.congested)
+                if server.reading is full:
+                    server.read(not full)
+            if client.reading is not wanted:
+                client.read(wanted)
+            if self._deadlines.soonest < self._alarm_at:
+                self._set_alarm()
         finally:
             self._busy = False
-
-    def _handle_queue(self) -> None:
-        """Handle what happened, and write; writing may find an end, which has happened then, too."""
-        while True:
-            while self._queue:
-                event = self._queue.pop(0)
-                try:
-                    self._perform(self._session.handle(event))
-                except Exception:
-                    self._crash()
-            self._client.flush()
-            if self._server:
-                self._server.flush()
-            if not self._queue:
-                return
 
     def _crash(self) -> None:
         text = traceback.format_exc()
@@ -247,7 +255,7 @@ class Runner:
 
     # --- the server's control connection ---------------------------------------------------------
 
-    def _connected(self, sock: socket.socket) -> None:
+    def _connected(self, sock: socket.socket, local: Address) -> None:
         self._connector = None
         self._server = ControlSocket(
             self._loop,
@@ -257,7 +265,7 @@ class Runner:
             relieved=self._work,
             closed=self._check_finished,
         )
-        self.feed(events.Connected(from_text(sock.getsockname()[0])))
+        self.feed(events.Connected(local))
 
     def _connect_failed(self, cause: str) -> None:
         self._connector = None
@@ -279,26 +287,21 @@ class Runner:
 
     # --- timers: one alarm for all, moved only when it must be -----------------------------------
 
-    def _start_timer(self, action: events.Start) -> None:
-        when = self._loop.time() + action.seconds
-        self._deadlines[action.timer] = when
-        if self._alarm is None or self._alarm.when() > when:
-            self._set_alarm(when)
-
-    def _set_alarm(self, when: float) -> None:
+    def _set_alarm(self) -> None:
         if self._alarm:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(when, self._ring)
+        self._alarm_at = self._deadlines.soonest
+        self._alarm = self._loop.call_at(self._alarm_at, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None
+        self._alarm_at = 0.0  # until all that is over has been told
         now = self._loop.time() + 0.001  # the loop's clock rounds
-        for timer in [t for t, when in self._deadlines.items() if when <= now]:
-            if self._deadlines.get(timer, now + 1) <= now:
-                del self._deadlines[timer]
-                self.feed(events.Expired(timer))
-        if self._deadlines:  # what was started meanwhile need not be the next one
-            self._set_alarm(min(self._deadlines.values()))
+        while timer := self._deadlines.over(now):
+            self.feed(events.Expired(timer))
+        self._alarm_at = NEVER
+        if self._deadlines.at:
+            self._set_alarm()
 
     def _check_finished(self) -> None:
         if self._done or not self._session.over or not self._client.gone:
@@ -312,11 +315,9 @@ class Runner:
             self._finished(self)
 
 
-# What is done for each action; a session has some seventy, so they are not tried in turn.
+# What is done for each action; a session has some thirty, so they are not tried in turn.
 HANDS: Final[dict[type[Any], Callable[[Runner, Any], object]]] = {
     events.Send: Runner._send,
-    events.Start: Runner._start_timer,
-    events.Cancel: lambda runner, action: runner._deadlines.pop(action.timer, None),
     events.Listen: Runner._listen,
     events.Take: lambda runner, action: runner._channels[action.transfer].take(action.token),
     events.Drop: Runner._drop,

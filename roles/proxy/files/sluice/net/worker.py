@@ -78,6 +78,7 @@ class Worker:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
+        sock.setblocking(False)
         peer = Endpoint(from_text(name[0]), name[1])
         reason = self._refusal(peer.address)
         if reason:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from sluice.net.link import Link, Message
 from sluice.net.places import Counts
 from sluice.net.worker import Worker
 
+_GARBAGE = 5000  # objects that may be made and not freed before their circles are looked for
 FAREWELL = 5.0  # s for the last sockets to close
 
 
@@ -71,6 +73,8 @@ class WorkerProcess:
             )
             self._worker = Worker(settings, self._journal, listeners, counts)
             self._worker.start()
+            gc.freeze()  # what is there now stays; and a session leaves some hundred objects in circles
+            gc.set_threshold(_GARBAGE)
         except ImportError:
             self._failed("servers.resolvers: python3-dnspython is not installed.")
         except (config.ConfigError, OSError) as error:

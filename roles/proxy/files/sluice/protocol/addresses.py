@@ -103,4 +103,4 @@ def format_229(port: int) -> str:
 
 def endpoint(address: Address, port: int) -> str:
     """Write address and port as people read them: 192.0.2.1:21, [2001:db8::1]:21."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return f"[{address!s}]:{port}" if address.version == 6 else f"{address!s}:{port}"
