@@ -44,6 +44,10 @@ options:
       - A range that could not carry so many is refused.
       - C(sessions) is how many sessions a host may have at once.
       - C(sessions_per_client) is how many of them one client address may have, on the first hop.
+      - C(sessions_per_client_per_minute) is how many one client may begin in a minute, on the first hop.
+      - C(bandwidth) is how many bytes of data a host may move in a second.
+      - C(bandwidth_per_session) is how many of them a session may, on the first hop.
+      - C(command_line) is how many bytes a command line may have.
     type: dict
     default: {}
   commands:
@@ -100,7 +104,8 @@ _value:
       description: The hosts of the next hop and their control port.
       type: dict
     servers:
-      description: The servers' networks and control ports, with C(fixed) and C(resolvers) where they are set.
+      description:
+        - The servers' networks and control ports, perhaps C(names), C(fixed), C(resolvers).
       type: dict
     timeouts:
       description: Timeouts in seconds.
@@ -135,7 +140,8 @@ def proxy_settings(
     """Return the settings of `host`; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports, limits)
-        return settings(path, host_on_path(path, host), read_timeouts(timeouts), read_commands(commands))
+        rules = read_commands(commands, path.servers)
+        return settings(path, host_on_path(path, host), read_timeouts(timeouts), rules)
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

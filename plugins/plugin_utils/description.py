@@ -38,6 +38,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
     DescriptionError,
     address,
+    dns_name,
     listed,
     mapping,
     networks,
@@ -57,11 +58,20 @@ MODES = {ACTIVE: frozenset({ACTIVE}), PASSIVE: frozenset({PASSIVE}), "both": fro
 HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds 128 characters
 # Inventory names also stand in TOML and in file names, so nothing that needs escaping.
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 HOST_PORT = re.compile(r"(?:\[([^]]*)\]|([^][:]*))(?::([^:]*))?")
 MOST_CONTROL_PORTS = 8  # more would not fit the comment of their rule
 MOST_TRANSFERS = 64512  # ports 1024 to 65535
 MOST_SESSIONS = 30000  # each holds two of the 65536 descriptors that the service may have
+BANDWIDTH = (1000, 10**12)  # bytes a second
+LIMITS = {  # what it counts, the least, the most
+    "transfers": ("transfers a host may carry at once", 1, MOST_TRANSFERS),
+    "sessions": ("sessions a host may have at once", 1, MOST_SESSIONS),
+    "sessions_per_client": ("sessions one client address may have at once", 1, MOST_SESSIONS),
+    "sessions_per_client_per_minute": ("sessions one client may begin in a minute", 1, MOST_SESSIONS),
+    "bandwidth": ("bytes of data a host may move in a second", *BANDWIDTH),
+    "bandwidth_per_session": ("bytes of data a session may move in a second", *BANDWIDTH),
+    "command_line": ("bytes a command line may have", 512, 65536),
+}
 FTP_DATA_PORT = 20  # RFC 959 section 8: the one privileged port that active data may be opened from
 
 
@@ -100,17 +110,12 @@ def host_on_path(path: Path, name: object) -> Host:
 
 def _limits(value: object) -> Limits:
     place = "sluice_limits"
-    known = {
-        "transfers": ("transfers a host may carry at once", MOST_TRANSFERS),
-        "sessions": ("sessions a host may have at once", MOST_SESSIONS),
-        "sessions_per_client": ("sessions one client address may have at once", MOST_SESSIONS),
-    }
     result: dict[str, int] = {}
-    for key, each in mapping(place, value, [], list(known)).items():
-        words, most = known[str(key)]
-        what = f"how many {words}, 1 to {most}"
+    for key, each in mapping(place, value, [], list(LIMITS)).items():
+        words, least, most = LIMITS[str(key)]
+        what = f"how many {words}, {least} to {most}"
         result[str(key)] = number(f"{place}.{key}", each, what)
-        if not 1 <= result[str(key)] <= most:
+        if not least <= result[str(key)] <= most:
             wrong(f"{place}.{key}", str(each), what)
     return Limits(**result)
 
@@ -302,7 +307,7 @@ def _side_ports(place: str, value: object, defaults: SidePorts, also: int | None
 
 def _servers(value: object, last: Hop) -> Servers:
     place = f"{TOPOLOGY}.servers"
-    found = mapping(place, value, ["networks"], ["control_ports", "ports", "fixed"])
+    found = mapping(place, value, ["networks"], ["control_ports", "ports", "fixed", "names"])
     within = networks(f"{place}.networks", found["networks"])
     control = (
         _control_ports(f"{place}.control_ports", found["control_ports"])
@@ -314,7 +319,26 @@ def _servers(value: object, last: Hop) -> Servers:
         control,
         port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
         _fixed(f"{place}.fixed", found["fixed"], within, control, last) if "fixed" in found else None,
+        _names(place, found, last) if "names" in found else (),
     )
+
+
+def _names(servers: str, found: Mapping[str, Any], last: Hop) -> tuple[str, ...]:
+    """The names that a client may ask for, without case and the dot at the end."""
+    if "fixed" in found:
+        wrong(servers, "fixed and names", "one of them, for with fixed no client names its server")
+    place = f"{servers}.names"
+    result: list[str] = []
+    for i, entry in enumerate(sequence(place, found["names"], "names of servers")):
+        name = dns_name(entry)
+        if name is None:
+            wrong(f"{place}[{i}]", shown(entry), "the name of a server, as ftp.example.org")
+        if name in result:
+            wrong(f"{place}[{i}]", f"{name} again", "each name once")
+        result.append(name)
+    if not last.resolvers:
+        wrong(place, "names", f"them only with resolvers on the last hop {last.name}")
+    return tuple(result)
 
 
 def _control_ports(place: str, value: object) -> tuple[int, ...]:
@@ -348,8 +372,7 @@ def _fixed(
     try:
         found = ip_address(host)
     except ValueError:
-        labels = host.removesuffix(".").split(".")
-        if not all(DNS_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit() or len(host) > 253:
+        if dns_name(host) is None:
             wrong(place, shown(value), what)
         if not last.resolvers:
             wrong(place, f"the name {host}", f"an address, or resolvers on the last hop {last.name}")

@@ -122,21 +122,32 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers' networks, their control ports, their ports of passive data; `fixed` is the one server."""
+    """The servers' networks, their control ports, their ports of passive data; `fixed` is the one server.
+
+    Without `fixed`, `names` (lower case) are all that a client may name; none: any name, any address.
+    """
 
     networks: tuple[Network, ...]
     control_ports: tuple[int, ...] = (CONTROL_PORT,)
     ports: PortRange = UNPRIVILEGED
     fixed: str | None = None  # host:port or [IPv6]:port
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a host carries at once; None: no limit but its ranges, and none of sessions."""
+    """What a host carries at once; None: no limit but its ranges, and none of all else.
+
+    bandwidth, bandwidth_per_session: bytes of data a second. command_line: bytes.
+    """
 
     transfers: int | None = None
     sessions: int | None = None
     sessions_per_client: int | None = None
+    sessions_per_client_per_minute: int | None = None
+    bandwidth: int | None = None
+    bandwidth_per_session: int | None = None
+    command_line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

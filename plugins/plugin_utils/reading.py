@@ -21,6 +21,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 )
 
 UNMADE_USER = re.compile(r"<uid of [a-z_][a-z0-9_-]*>")
+DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 RANGE = re.compile(r"([0-9]{1,5})(?: ?- ?([0-9]{1,5}))?")
 
 
@@ -140,6 +141,17 @@ def address(place: str, value: object) -> Address:
         return ip_address(str(value))
     except ValueError:
         wrong(place, shown(value), what)
+
+
+def dns_name(value: object) -> str | None:
+    """A DNS name in lower case, without the dot at its end; None for what is none."""
+    if not isinstance(value, str):
+        return None
+    name = str(value).lower().removesuffix(".")
+    labels = name.split(".")
+    if not all(DNS_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit() or len(name) > 253:
+        return None
+    return name
 
 
 def network(place: str, value: object) -> Network:

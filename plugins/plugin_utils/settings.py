@@ -29,6 +29,8 @@ DEFAULT_TIMEOUTS = {
     "login": 120,
 }
 WITHOUT_DEFAULT = ("total",)  # a session may last as long as it likes
+# The hop before is another one's only client; and what a session may move is counted once.
+FIRST_HOP = ("sessions_per_client", "sessions_per_client_per_minute", "bandwidth_per_session")
 LONGEST_TIMEOUT = 86400  # a day
 NESTING_STEP = 5  # seconds
 
@@ -100,6 +102,8 @@ def settings(
             "networks": [str(each) for each in path.servers.networks],
             "control_ports": list(path.servers.control_ports),
         }
+        if path.servers.names:
+            result["servers"]["names"] = list(path.servers.names)
         if path.servers.fixed is not None:
             result["servers"]["fixed"] = path.servers.fixed
         if hop.resolvers:
@@ -107,7 +111,7 @@ def settings(
     result["timeouts"] = _nested(timeouts, path, position)
     limits = asdict(path.limits)
     if not clients:
-        limits["sessions_per_client"] = None  # the hop before is this one's only client
+        limits.update(dict.fromkeys(FIRST_HOP))
     if any(limits.values()):
         result["limits"] = {key: each for key, each in limits.items() if each is not None}
     return result

@@ -79,6 +79,10 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
         ("limits", {"transfers": 0}, "limits.transfers: found 0, expected a number above 0."),
         ("limits", {"sessions": "many"}, "limits.sessions: found 'many', expected a number above 0."),
         ("limits", {"session": 2}, "limits.session: unknown key."),
+        ("limits", {"bandwidth": 0}, "limits.bandwidth: found 0, expected a number above 0."),
+        ("limits", {"command_line": 100}, "limits.command_line: found 100, expected a length of 512 to 65536 bytes."),
+        ("client_side.commands", [{"allow": [""]}], "client_side.commands[0].allow: found [''], expected a list of verbs."),
+        ("client_side.commands", [{"names": ["a b"]}], "client_side.commands[0].names: found ['a b'], expected a list of names."),
         ("client_side.commands", [{"preset": "read"}], "client_side.commands[0].preset: found 'read', expected read-only or upload-only."),
         ("client_side.commands", [{"anonymous": 1}], "client_side.commands[0].anonymous: found 1, expected true or false."),
         ("server_side.commands", [{"deny": ["SITE EXEC"]}], "server_side.commands[0].deny: found ['SITE EXEC'], expected a list of verbs."),
@@ -106,6 +110,7 @@ def test_every_mistake_names_its_key(path: str, value: object, problem: str) -> 
     [
         ({"fixed": "a b"}, "servers.fixed: found 'a b', expected host, host:port or [IPv6 address]:port."),
         ({"fixed": "ftp.example.org"}, "servers.fixed: found the name 'ftp.example.org', expected an address without resolvers."),
+        ({"names": ["-x"]}, "servers.names: found ['-x'], expected a list of names."),
         ({"resolvers": ["x"]}, "servers.resolvers: found ['x'], expected a list of IP addresses."),
         ({"control_ports": [99999]}, "servers.control_ports: found [99999], expected a list of ports of 1 to 65535."),
     ],

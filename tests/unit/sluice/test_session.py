@@ -118,6 +118,26 @@ def test_2_3_no_usable_host_is_501(argument: bytes) -> None:
     assert p.client(b"USER " + argument + b"\r\n").startswith(b"501 ")
 
 
+@pytest.mark.parametrize(
+    ("place", "goes"),
+    [
+        (b"FTP.Example.org.", True),
+        (b"other.example.org", False),
+        (b"198.51.100.10", False),
+        (b"[::1]", False),
+    ],
+)
+def test_2_3_only_these_names_may_be_asked_for(place: bytes, goes: bool) -> None:
+    """Nobody is asked for another one; an address is no name, though a network holds it."""
+    refusal = b"530 N: server " + place.strip(b"[]") + b" is not one of the allowed names.\r\n"
+    for verb in (b"USER u@", b"OPEN "):
+        p = dynamic(resolvers=["192.0.2.53"], names=["ftp.example.org"])
+        p.said()
+        assert p.client(verb + place + b"\r\n") == (b"" if goes else refusal)
+        assert len(p.did(events.Resolve)) == goes
+        assert p.did(events.Connect) == []
+
+
 def test_2_3_each_resolved_address_is_checked() -> None:
     p = dynamic(resolvers=["192.0.2.53"])
     p.said()
@@ -309,6 +329,17 @@ def test_1_4_too_long_is_500_once_and_nothing_of_it_is_forwarded() -> None:
     assert p.client(b"CWD " + b"a" * 9000) == b"500 the command line is too long.\r\n"
     assert p.client(b"a" * 9000 + b"\r\nSYST\r\n") == b""
     assert p.asked() == b"SYST\r\n"
+
+
+@pytest.mark.parametrize("longest", [512, 65536])
+def test_1_4_the_longest_line_may_be_said(longest: int) -> None:
+    p = Playbook(settings(limits={"command_line": longest})).log_in()
+    line = b"CWD " + b"a" * (longest - 4)
+    p.client(line + b"\r\n")
+    assert p.asked() == line + b"\r\n"
+    p.server(b"250 x\r\n")
+    assert p.client(line + b"a\r\n") == b"500 the command line is too long.\r\n"
+    assert p.asked() == b""
 
 
 def test_1_8_a_multi_line_reply_passes_as_it_came_and_counts_once() -> None:

@@ -51,7 +51,6 @@ class World:
         self.server = "none"  # then connecting, open, ended, closed
         self.names: list[str] = []
         """Those being looked up."""
-        self.timers: set[Timer] = set()
         self.transfers: dict[int, Sockets] = {}
         self.logged: list[events.Log] = []
         self._token = 0
@@ -64,6 +63,11 @@ class World:
     @property
     def over(self) -> bool:
         return self.session.over
+
+    @property
+    def timers(self) -> set[Timer]:
+        """Those that run: the session keeps them itself."""
+        return set(self.session.deadlines.at)
 
     def feed(self, event: Event) -> None:
         """Let something happen, and what it leads to at once."""
@@ -144,7 +148,7 @@ class World:
         sockets = self.transfers.get(getattr(event, "transfer", 0), Sockets())
         match event:
             case events.Expired(timer=timer):
-                self.timers.remove(timer)
+                self.session.deadlines.cancel(timer)
             case events.Ended(leg=Leg.CLIENT):
                 self.client = "ended"
             case events.Ended():
@@ -194,11 +198,6 @@ class World:
                 self.server = "connecting"
             case events.Resolve(name=name):
                 self.names.append(name)
-            case events.Start(timer=timer, seconds=seconds):
-                assert seconds > 0
-                self.timers.add(timer)
-            case events.Cancel(timer=timer):
-                self.timers.discard(timer)
             case events.Log():
                 self.logged.append(action)
             case events.Reset(leg=leg) if sockets:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from sluice.config import CommandRule, LegSettings, Network, Settings, split_host
+from sluice.config import CommandRule, LegSettings, Network, Settings, plain_name, split_host
 from sluice.events import Endpoint
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address, BadAddressError
@@ -15,6 +15,7 @@ from sluice.protocol.verbs import VERBS, Command, Kind, Mode, Verb
 
 _ANONYMOUS = frozenset((b"anonymous", b"ftp"))
 _NO_VERBS = (b"TVFS", b"UTF8")  # features that name no command
+_ALWAYS = frozenset((b"USER", b"PASS", b"ACCT", b"QUIT"))  # that no list of allowed verbs need hold
 
 FIRST_UNPRIVILEGED = 1024  # RFC 2577 section 3: never a data port below
 
@@ -57,6 +58,8 @@ def destination_refused(settings: Settings, host: Address | str, port: int) -> s
     assert servers is not None  # noqa: S101 - only a last hop has destinations
     if port not in servers.control_ports:
         return f"port {port} is not one of the allowed control ports"
+    if servers.names and not (isinstance(host, str) and plain_name(host) in servers.names):
+        return f"server {host} is not one of the allowed names"
     if isinstance(host, str):
         return "" if servers.resolvers else f"{host} is a name, and this hop resolves no names"
     return server_refused(settings, host)
@@ -90,12 +93,18 @@ def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
     return ""
 
 
-def command_rules(settings: Settings, client: Address, server: Address | None) -> list[CommandRule]:
-    """Return the rules that count for a client and, once there is one, its server: at most one for each."""
+def command_rules(
+    settings: Settings, client: Address, server: Address | None, name: str = ""
+) -> list[CommandRule]:
+    """Return the rules that count for a client and, once there is one, its server: at most one for each.
+
+    `name` is the server's, where it has been asked for by name.
+    """
     found = []
-    for leg, end in ((settings.client_side, client), (settings.server_side, server)):
+    for leg, end, asked in ((settings.client_side, client, ""), (settings.server_side, server, name)):
         if leg.commands and end:
-            found += [rule for rule in leg.commands if inside(end, rule.networks)][:1]
+            plain = plain_name(asked)
+            found += [r for r in leg.commands if inside(end, r.networks) or plain in r.names][:1]
     return found
 
 
@@ -103,13 +112,20 @@ def command_denied(rules: list[CommandRule], command: Command) -> str:
     """Why the rules do not let the command pass (7.9); "" when they do."""
     name = command.verb.name
     for rule in rules:
-        if name in rule.deny or (rule.uses is not None and command.use not in rule.uses):
+        if name in rule.deny or not _allowed(rule, command):
             return f"the policy does not allow {name.decode()}"
         # with user@host it may be a hop behind this one that splits
         users = {command.argument.lower(), command.argument.lower().rpartition(b"@")[0]}
         if rule.anonymous and command.verb.kind is Kind.USER and not users & _ANONYMOUS:
             return "only anonymous may log in here"
     return ""
+
+
+def _allowed(rule: CommandRule, command: Command) -> bool:
+    name = command.verb.name
+    if name in rule.allow or (rule.uses is None and not rule.allow):
+        return True
+    return name in _ALWAYS if rule.uses is None else command.use in rule.uses
 
 
 def feature_denied(rules: list[CommandRule], word: bytes) -> bool:

@@ -17,10 +17,10 @@ _QUEUE = 64  # command lines that may wait; more stay in the kernel
 class ClientEnd:
     """Holds the commands that wait for their turn, and keeps a relayed reply in one piece."""
 
-    def __init__(self, do: Callable[[Action], None]) -> None:
-        """`do` takes what is to be sent."""
+    def __init__(self, do: Callable[[Action], None], longest: int) -> None:
+        """`do` takes what is to be sent; `longest` bytes are a command line at most (1.4)."""
         self._do = do
-        self._reader = CommandReader()
+        self._reader = CommandReader(longest)
         self.waiting: list[Command | LineFault] = []  # few: a deque takes 600 bytes, empty as it is
         self.gone = False  # it sends no more
         self.heard = False  # a whole command has come since somebody looked

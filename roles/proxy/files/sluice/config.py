@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
+from sluice.protocol.lines import LINE_LIMIT
 from sluice.protocol.verbs import Mode, Use
 
 _T = TypeVar("_T")
@@ -62,14 +63,17 @@ class PeerPorts:
 
 @dataclass(frozen=True, slots=True)
 class CommandRule:
-    """What the far ends in `networks` may be asked, or may ask for (PROTOCOL 7.9).
+    """What far ends in `networks`, or servers of these `names`, may be asked, or may ask for (PROTOCOL 7.9).
 
-    uses: None for any, unknown verbs too. anonymous: nobody else may log in. deny: verbs, upper case.
+    uses: None for any, unknown verbs too. anonymous: nobody else may log in. allow, deny: verbs, upper case.
+    `allow` adds to `uses`; without these it is all that is allowed, beside what every session needs.
     """
 
     networks: tuple[Network, ...] = _EVERYBODY
+    names: tuple[str, ...] = ()
     uses: frozenset[Use] | None = None
     anonymous: bool = False
+    allow: frozenset[bytes] = frozenset()
     deny: frozenset[bytes] = frozenset()
 
 
@@ -133,12 +137,13 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers that the last hop may speak to."""
+    """The servers that the last hop may speak to. names: the only ones that clients may name; none: any."""
 
     networks: tuple[Network, ...]
     control_ports: tuple[int, ...]
     fixed: Fixed | None
     resolvers: tuple[Address, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +163,18 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many at once; 0: transfers as the ranges hold (PROTOCOL 13.7), sessions without a limit (2.12)."""
+    """How many at once; 0: transfers as the ranges hold (PROTOCOL 13.7), all else without a limit (2.12).
+
+    bandwidth, bandwidth_per_session: bytes of data a second. command_line: bytes (1.4).
+    """
 
     transfers: int = 0
     sessions: int = 0
     sessions_per_client: int = 0
+    sessions_per_client_per_minute: int = 0
+    bandwidth: int = 0
+    bandwidth_per_session: int = 0
+    command_line: int = LINE_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,14 +327,18 @@ def _command_rule(table: _Table) -> CommandRule:
     keys: dict[str, tuple[Callable[[Any], Any], str]] = {
         "networks": (_networks, "a list of networks"),
         "preset": (PRESETS.__getitem__, " or ".join(PRESETS)),
+        "names": (_list(_name), "a list of names"),
         "anonymous": (_flag, "true or false"),
+        "allow": (_list(_verb), "a list of verbs"),
         "deny": (_list(_verb), "a list of verbs"),
     }
     found = {key: table.take(key, *keys[key]) for key in keys if key in table}
     return CommandRule(
-        networks=found.get("networks") or _EVERYBODY,
+        networks=found.get("networks") or (() if "names" in found else _EVERYBODY),
+        names=found.get("names") or (),
         uses=found.get("preset"),
         anonymous=bool(found.get("anonymous")),
+        allow=frozenset(found.get("allow") or ()),
         deny=frozenset(found.get("deny") or ()),
     )
 
@@ -345,7 +361,9 @@ def _peer_ports(table: _Table, expected: str) -> PeerPorts:
 
 def _limits(table: _Table) -> Limits:
     named = [f.name for f in fields(Limits) if f.name in table]
-    return Limits(**{name: table.take(name, _count, "a number above 0") for name in named})
+    kinds = {"command_line": (_line_length, "a length of 512 to 65536 bytes")}
+    number = (_count, "a number above 0")
+    return Limits(**{name: table.take(name, *kinds.get(name, number)) for name in named})
 
 
 def _client_side(table: _Table) -> ClientSide:
@@ -392,6 +410,7 @@ def _servers(table: _Table) -> Servers:
         resolvers=table.take("resolvers", _list(_address), "a list of IP addresses")
         if "resolvers" in table
         else (),
+        names=table.take("names", _list(_name), "a list of names") if "names" in table else (),
     )
     if servers.fixed and isinstance(servers.fixed.host, str) and not servers.resolvers:
         table.problem(
@@ -451,9 +470,16 @@ def _verb(value: Any) -> bytes:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**48:
         raise ValueError
     return value
+
+
+def _line_length(value: Any) -> int:
+    number = _count(value)
+    if not 512 <= number <= 65536:
+        raise ValueError
+    return number
 
 
 def _workers(value: Any) -> int:
@@ -475,6 +501,17 @@ def _fixed(value: Any) -> Fixed:
 
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def plain_name(name: str) -> str:
+    """Return the one form of a DNS name: lower case, no dot at its end."""
+    return name.lower().removesuffix(".")
+
+
+def _name(value: Any) -> str:
+    if not _NAME.fullmatch(_text(value)):
+        raise ValueError
+    return plain_name(value)
 
 
 def split_host(text: str, port: int) -> tuple[Address | str, int]:

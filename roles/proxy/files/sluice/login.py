@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sluice import access
-from sluice.config import Settings
+from sluice.config import CommandRule, Settings
 from sluice.journal import show
 from sluice.protocol.addresses import Address
 from sluice.protocol.replies import filter_features
@@ -28,6 +28,13 @@ class Login:
         """Whether the client names its server."""
         servers = self._settings.servers
         return servers is not None and servers.fixed is None
+
+    @property
+    def _server_name(self) -> str:
+        """The name by which the server was asked for, "" where by address."""
+        servers = self._settings.servers
+        asked = self.destination or (servers and servers.fixed)
+        return asked.host if asked and isinstance(asked.host, str) else ""
 
     def own_answer(self, command: Command, chosen: bool) -> str:
         """Return what the proxy itself answers to a command that goes no further, "" to one that may.
@@ -58,11 +65,14 @@ class Login:
         """
         if server is None and command.verb.opens:
             return ""
-        return access.command_denied(access.command_rules(self._settings, self._client, server), command)
+        return access.command_denied(self._rules(server), command)
+
+    def _rules(self, server: Address | None) -> list[CommandRule]:
+        return access.command_rules(self._settings, self._client, server, self._server_name)
 
     def shown_features(self, raw: bytes, server: Address) -> bytes:
         """Rewrite a 211 to FEAT: only what will work (7.3, 7.4, 7.9)."""
-        rules = access.command_rules(self._settings, self._client, server)
+        rules = self._rules(server)
         hidden, own = features(self._settings.client_side.modes, self._client.version)
         own = [each for each in own if not access.feature_denied(rules, each)]
         return filter_features(raw, lambda word: word in hidden or access.feature_denied(rules, word), own)

@@ -52,7 +52,7 @@ class Session:
         self._upstream = Upstream(self)
         self._ident = ident
         self._actions: list[Action] = []
-        self._client = ClientEnd(self.do)
+        self._client = ClientEnd(self.do, settings.limits.command_line)
         self._login = Login(settings, peer.address)
         self._replies = ReplyReader()
         self._current: Entry | None = None  # the client's command that is being served

@@ -305,9 +305,35 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     ),
     ("servers", ..., "sluice_topology: found no servers, expected the keys clients, hops, servers"),
     (
+        "servers.name",
+        ["a"],
+        "sluice_topology.servers: found the unknown key 'name', expected only networks, control_ports, ports, fixed, "
+        "names",
+    ),
+    (
         "servers.names",
         ["a"],
-        "sluice_topology.servers: found the unknown key 'names', expected only networks, control_ports, ports, fixed",
+        "sluice_topology.servers.names: found names, expected them only with resolvers on the last hop N",
+    ),
+    (
+        "servers.names",
+        "a.example.org",
+        "sluice_topology.servers.names: found 'a.example.org', expected a list of names of servers",
+    ),
+    (
+        "servers.names",
+        ["a.example.org", "192.0.2.1"],
+        "sluice_topology.servers.names[1]: found '192.0.2.1', expected the name of a server, as ftp.example.org",
+    ),
+    (
+        "servers.names",
+        ["a.example.org", "A.example.org."],
+        "sluice_topology.servers.names[1]: found a.example.org again, expected each name once",
+    ),
+    (
+        "servers",
+        {"networks": ["198.51.100.0/24"], "fixed": "198.51.100.1", "names": ["a"]},
+        "sluice_topology.servers: found fixed and names, expected one of them, for with fixed no client names its server",
     ),
     (
         "servers.control_ports",
@@ -467,7 +493,8 @@ TIMEOUTS: list[tuple[Any, str]] = [
 LIMITS: list[tuple[Any, str]] = [
     (
         {"transfer": 5},
-        "sluice_limits: found the unknown key 'transfer', expected only transfers, sessions, sessions_per_client",
+        "sluice_limits: found the unknown key 'transfer', expected only transfers, sessions, sessions_per_client, "
+        "sessions_per_client_per_minute, bandwidth, bandwidth_per_session, command_line",
     ),
     (
         {"sessions": 30001},
@@ -491,17 +518,36 @@ LIMITS: list[tuple[Any, str]] = [
         "sluice_limits.transfers: found 1001, expected at most 1000, for client_side.listen of f1 (50000-50999) "
         "carries no more",
     ),
+    (
+        {"sessions_per_client_per_minute": 0},
+        "sluice_limits.sessions_per_client_per_minute: found 0, expected how many sessions one client may begin in a "
+        "minute, 1 to 30000",
+    ),
+    (
+        {"bandwidth": "10M"},
+        "sluice_limits.bandwidth: found '10M', expected how many bytes of data a host may move in a second, "
+        "1000 to 1000000000000",
+    ),
+    (
+        {"bandwidth_per_session": 999},
+        "sluice_limits.bandwidth_per_session: found 999, expected how many bytes of data a session may move in a "
+        "second, 1000 to 1000000000000",
+    ),
+    (
+        {"command_line": 511},
+        "sluice_limits.command_line: found 511, expected how many bytes a command line may have, 512 to 65536",
+    ),
 ]
 
 COMMANDS: list[tuple[Any, str]] = [
     ({"preset": "read-only"}, "sluice_commands: found a mapping, expected a list of rules"),
     (
         [{"client": ["10.0.0.0/8"]}],
-        "sluice_commands[0]: found the unknown key 'client', expected only clients, servers, preset, anonymous, deny",
+        "sluice_commands[0]: found the unknown key 'client', expected only clients, servers, preset, allow, deny",
     ),
     (
         [{"clients": ["10.0.0.0/8"]}],
-        "sluice_commands[0]: found nothing that it restricts, expected one of preset, anonymous, deny",
+        "sluice_commands[0]: found nothing that it restricts, expected one of preset, allow, deny",
     ),
     (
         [{"deny": ["SITE"]}, {"clients": ["10.0.0.0/8"], "servers": ["10.0.0.0/8"], "deny": ["SITE"]}],
@@ -514,9 +560,29 @@ COMMANDS: list[tuple[Any, str]] = [
     ),
     (
         [{"preset": "readonly"}],
-        "sluice_commands[0].preset: found 'readonly', expected read-only or upload-only",
+        "sluice_commands[0].preset: found 'readonly', expected one or more of read-only, upload-only, anonymous-only",
     ),
-    ([{"anonymous": "yes"}], "sluice_commands[0].anonymous: found 'yes', expected true or false"),
+    (
+        [{"preset": ["anonymous-only", 7]}],
+        "sluice_commands[0].preset: found 7, expected one or more of read-only, upload-only, anonymous-only",
+    ),
+    ([{"preset": []}], "sluice_commands[0].preset: found an empty list, expected a list of presets"),
+    (
+        [{"preset": ["upload-only", "read-only"]}],
+        "sluice_commands[0].preset: found read-only and upload-only, expected one of them, for together they "
+        "allow nothing",
+    ),
+    ([{"allow": "RETR"}], "sluice_commands[0].allow: found 'RETR', expected a list of verbs"),
+    ([{"allow": [""]}], "sluice_commands[0].allow[0]: found '', expected a verb, as SITE"),
+    (
+        [{"clients": ["a.example.org"], "deny": ["SITE"]}],
+        "sluice_commands[0].clients[0]: found 'a.example.org', expected a network as ADDRESS/LENGTH",
+    ),
+    (
+        [{"servers": ["a.example.org"], "deny": ["SITE"]}],
+        "sluice_commands[0].servers[0]: found the name a.example.org, expected a network, or a name that "
+        "sluice_topology.servers has in names or fixed",
+    ),
     ([{"deny": "SITE"}], "sluice_commands[0].deny: found 'SITE', expected a list of verbs"),
     ([{"deny": ["SITE EXEC"]}], "sluice_commands[0].deny[0]: found 'SITE EXEC', expected a verb, as SITE"),
 ]
@@ -614,7 +680,7 @@ def test_limits(limits: Any, message: str) -> None:
 
 @pytest.mark.parametrize(("commands", "message"), COMMANDS)
 def test_commands(commands: Any, message: str) -> None:
-    assert refusal(read_commands, commands) == message
+    assert refusal(read_commands, commands, read_path(twenty_lines()).servers) == message
 
 
 def test_a_limit_counts_where_a_range_is_used() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
@@ -165,18 +166,19 @@ def test_7_9_rules_of_commands_go_to_the_hop_that_knows_the_end() -> None:
     rules = read_commands(
         [
             {"clients": ["10.1.0.128/25"], "preset": "read-only"},
-            {"servers": ["198.51.100.0/24"], "deny": ["site"], "anonymous": True},
-            {"preset": "upload-only"},
-        ]
+            {"servers": ["198.51.100.0/24"], "deny": ["site"], "preset": "anonymous-only"},
+            {"preset": ["anonymous-only", "upload-only"], "allow": ["mkd"]},
+        ],
+        path.servers,
     )
     f, n = (settings(path, path.host(host), read_timeouts(None), rules) for host in ("f1", "n1"))
     assert f["client_side"]["commands"] == [
         {"networks": ["10.1.0.128/25"], "preset": "read-only"},
-        {"preset": "upload-only"},
+        {"preset": "upload-only", "anonymous": True, "allow": ["MKD"]},
     ]
     assert n["server_side"]["commands"] == [
         {"networks": ["198.51.100.0/24"], "anonymous": True, "deny": ["SITE"]},
-        {"preset": "upload-only"},
+        {"preset": "upload-only", "anonymous": True, "allow": ["MKD"]},
     ]
     assert "commands" not in f["server_side"] | n["client_side"], "they do not know"
     assert "commands" not in of("f1")["client_side"]
@@ -188,3 +190,36 @@ def test_2_12_the_limits_of_sessions() -> None:
     assert found == [{"sessions": 100, "sessions_per_client": 5}, {"sessions": 100}], "F is N's only client"
     path = read_path(twenty_lines(), limits={"sessions_per_client": 5})
     assert "limits" not in settings(path, path.host("n1"), read_timeouts(None))
+
+
+def test_2_12_and_1_4_the_other_limits() -> None:
+    limits = {
+        "sessions_per_client_per_minute": 30,
+        "bandwidth": 12_500_000,
+        "bandwidth_per_session": "1000000",
+        "command_line": 1024,
+    }
+    path = read_path(twenty_lines(), limits=limits)
+    found = [settings(path, path.host(host), read_timeouts(None))["limits"] for host in ("f1", "n1")]
+    assert found[0] == limits | {"bandwidth_per_session": 1_000_000}
+    assert found[1] == {"bandwidth": 12_500_000, "command_line": 1024}, "a session passes one first hop"
+
+
+def with_names(**servers: Any) -> Any:
+    topology = changed("hops.1.resolvers", ["192.0.2.53"])
+    topology["servers"] |= servers
+    return topology
+
+
+def test_2_3_names_of_servers() -> None:
+    names = ["FTP.example.org.", "b.example.org"]
+    assert of("n1", with_names(names=names))["servers"]["names"] == ["ftp.example.org", "b.example.org"]
+    assert "names" not in of("n1")["servers"]
+
+
+@pytest.mark.parametrize("servers", [{"names": ["ftp.example.org"]}, {"fixed": "ftp.example.org"}])
+def test_7_9_a_rule_may_name_a_server(servers: Any) -> None:
+    path = read_path(with_names(**servers))
+    rules = read_commands([{"servers": ["192.0.2.0/24", "Ftp.Example.Org"], "deny": ["SITE"]}], path.servers)
+    found = settings(path, path.host("n1"), read_timeouts(None), rules)["server_side"]["commands"]
+    assert found == [{"networks": ["192.0.2.0/24"], "names": ["ftp.example.org"], "deny": ["SITE"]}]

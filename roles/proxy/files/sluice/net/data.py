@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import socket
 import struct
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from sluice import events
 from sluice.events import Endpoint, Event, Leg
 from sluice.net.control import family, freebind, from_text, why
+from sluice.net.pace import Pace, PacedRelay
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
@@ -65,13 +67,16 @@ class Channel:
         number: int,
         emit: Callable[[Event], None],
         gone: Callable[[Channel], None],
+        *,
+        pace: Pace | None = None,
     ) -> None:
-        """`gone` is called when a released channel holds no socket any more."""
+        """`gone` is called when a released channel holds no socket any more; `pace` is the session's."""
         self._loop = loop
         self._pipes = pipes
         self._number = number
         self._emit = emit
         self._gone = gone
+        self._make_relay = functools.partial(PacedRelay, pace=pace) if pace else Relay
         self._listeners: dict[Leg, socket.socket] = {}
         self._offered: dict[int, tuple[Leg, socket.socket]] = {}
         self._tokens = 0
@@ -255,7 +260,7 @@ class Channel:
 
     def _relay_from(self, source: Leg, idle: float) -> None:
         self._source = source
-        self._relay = Relay(
+        self._relay = self._make_relay(
             self._loop,
             self._pipes,
             self._ends[source],
@@ -273,7 +278,7 @@ class Channel:
         if self._relay is None:
             return
         now = self._relay.moved
-        silent = silent + 1 if now == moved else 0
+        silent = silent + 1 if now == moved and not self._relay.held_back else 0
         if silent > 4:
             silent = 0
             self._emit(events.DataIdle(self._number))

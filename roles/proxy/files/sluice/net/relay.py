@@ -154,12 +154,21 @@ class Relay:
         self._write(False)
         self._read(True)
 
+    @property
+    def held_back(self) -> bool:
+        """Whether it waits for a limit of its own: then its silence is nobody's fault."""
+        return False
+
+    def _room(self, pipe: Pipe) -> int:
+        """How many bytes the pipe may take now."""
+        return pipe.capacity - self._held
+
     def _fill(self, pipe: Pipe) -> int | None:
         """Read into the pipe; return the bytes read, None when the source broke."""
-        if self._at_end or self._held >= pipe.capacity:
+        if self._at_end or (room := self._room(pipe)) <= 0:
             return 0
         try:
-            got = os.splice(self._source.fileno(), pipe.write, pipe.capacity - self._held, flags=_FLAGS)
+            got = os.splice(self._source.fileno(), pipe.write, room, flags=_FLAGS)
         except BlockingIOError:
             return 0
         except OSError:

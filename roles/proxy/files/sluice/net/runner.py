@@ -15,6 +15,7 @@ from sluice.events import Action, Event, Leg
 from sluice.journal import Journal
 from sluice.net.control import Connector, ControlSocket
 from sluice.net.data import Channel
+from sluice.net.pace import Pace
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
@@ -37,6 +38,7 @@ class Runner:
         resolver: Resolver,
         places: Places,
         finished: Callable[[Runner], None],
+        pace: Pace | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._journal = journal
@@ -44,6 +46,7 @@ class Runner:
         self._resolver = resolver
         self._places = places
         self._finished = finished
+        self._pace = pace
         self._session = session
         self._queue: list[Event] = []  # a deque takes 600 bytes, empty as it is
         self._busy = False
@@ -230,7 +233,9 @@ class Runner:
 
     def _channel(self, number: int) -> Channel:
         if number not in self._channels:
-            self._channels[number] = Channel(self._loop, self._pipes, number, self.feed, self._channel_gone)
+            self._channels[number] = Channel(
+                self._loop, self._pipes, number, self.feed, self._channel_gone, pace=self._pace
+            )
         return self._channels[number]
 
     def _release(self, number: int) -> None:

@@ -15,6 +15,7 @@ from sluice.events import Endpoint
 from sluice.journal import Journal
 from sluice.memory import Memory
 from sluice.net.control import from_text
+from sluice.net.pace import Pace, Shared
 from sluice.net.places import Counts, Places, Seats
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
@@ -39,6 +40,8 @@ class Worker:
         self._pipes = PipePool()
         self._places = Places(settings.limits.transfers, counts)
         self._seats = Seats(settings.limits, counts)
+        rate = settings.limits.bandwidth
+        self._bandwidth = Shared(rate, counts, time.monotonic()) if rate else None
         resolvers = settings.servers.resolvers if settings.servers else ()
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._memory = Memory(time.monotonic)
@@ -94,11 +97,16 @@ class Worker:
             resolver=self._resolver,
             places=self._places,
             finished=lambda runner: self._finished(runner, peer.address),
+            pace=self._pace(),
         )
         self._seats.take(peer.address)
         self._runners.add(runner)
         self._empty.clear()
         runner.start()
+
+    def _pace(self) -> Pace | None:
+        rate = self._settings.limits.bandwidth_per_session
+        return Pace(rate, self._bandwidth, time.monotonic()) if rate or self._bandwidth else None
 
     def _refusal(self, client: Address) -> str:
         if not access.inside(client, self._settings.client_side.peers):
