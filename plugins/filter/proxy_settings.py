@@ -56,6 +56,10 @@ options:
     type: list
     elements: dict
     default: []
+  greeting:
+    description: As C(sluice_greeting), the text of the first hop's 220, of one line or more.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -122,6 +126,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     read_path,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import (
+    read_greeting,
     read_timeouts,
     settings,
 )
@@ -136,12 +141,13 @@ def proxy_settings(
     *,
     limits: object = None,
     commands: object = None,
+    greeting: object = None,
 ) -> dict[str, Any]:
     """Return the settings of `host`; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports, limits)
-        rules = read_commands(commands, path.servers)
-        return settings(path, host_on_path(path, host), read_timeouts(timeouts), rules)
+        said = read_timeouts(timeouts), read_commands(commands, path.servers), read_greeting(greeting)
+        return settings(path, host_on_path(path, host), *said)
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

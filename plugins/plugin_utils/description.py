@@ -55,6 +55,7 @@ __all__ = ["DescriptionError", "host_on_path", "read_path"]
 TOPOLOGY = "sluice_topology"
 SIDES = ("client_side", "server_side")
 MODES = {ACTIVE: frozenset({ACTIVE}), PASSIVE: frozenset({PASSIVE}), "both": frozenset({ACTIVE, PASSIVE})}
+ORDERS = ("in_order", "spread")
 HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds 128 characters
 # Inventory names also stand in TOML and in file names, so nothing that needs escaping.
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -138,11 +139,27 @@ def _check_capacity(path: Path) -> None:
 
 def _clients(value: object) -> Clients:
     place = f"{TOPOLOGY}.clients"
-    found = mapping(place, value, ["networks"], ["ports"])
+    found = mapping(place, value, ["networks"], ["ports", "data_networks"])
+    within = networks(f"{place}.networks", found["networks"])
     return Clients(
-        networks(f"{place}.networks", found["networks"]),
+        within,
         port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
+        _data_networks(place, found, within),
     )
+
+
+def _data_networks(place: str, found: Mapping[str, Any], within: Sequence[Network]) -> tuple[Network, ...]:
+    """Where data connections may be at beside the address of their control connection.
+
+    They lie within the networks, which the flows name: so a list adds no flow, and the rules carry it all.
+    """
+    if "data_networks" not in found:
+        return ()
+    result = networks(f"{place}.data_networks", found["data_networks"])
+    for i, each in enumerate(result):
+        if not any(each.version == one.version and each.subnet_of(one) for one in within):  # type: ignore[arg-type]
+            wrong(f"{place}.data_networks[{i}]", str(each), f"a network within those of {place}.networks")
+    return result
 
 
 def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
@@ -154,7 +171,7 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
     addresses: dict[Address, str] = {}
     for i, entry in enumerate(entries):
         at = f"{place}[{i}]"
-        found = mapping(at, entry, ["name", "hosts"], ["resolvers"])
+        found = mapping(at, entry, ["name", "hosts"], ["resolvers", "order"])
         name = _hop_name(f"{at}.name", found["name"], names)
         members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
         resolvers: tuple[Address, ...] = ()
@@ -167,7 +184,7 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
                 )
             each = sequence(f"{at}.resolvers", found["resolvers"], "addresses of name servers")
             resolvers = tuple(_resolver(f"{at}.resolvers[{j}]", one) for j, one in enumerate(each))
-        hops.append(Hop(name, members, resolvers))
+        hops.append(Hop(name, members, resolvers, _spread(f"{at}.order", i, found.get("order", ORDERS[0]))))
     _check_public(hops)
     return tuple(hops)
 
@@ -178,6 +195,17 @@ def _resolver(place: str, value: object) -> Address:
     if result.is_multicast or result.is_unspecified:
         wrong(place, shown(value), "the address of a name server")
     return result
+
+
+def _spread(place: str, position: int, value: object) -> bool:
+    if not isinstance(value, str) or value not in ORDERS:
+        wrong(place, shown(value), " or ".join(ORDERS))
+    spread = value == ORDERS[1]
+    if spread and position == 0:
+        wrong(
+            place, f"{shown(value)} on the first hop", "it on a later one: clients pick their host themselves"
+        )
+    return spread
 
 
 def _hop_name(place: str, value: object, taken: set[str]) -> str:
@@ -307,7 +335,8 @@ def _side_ports(place: str, value: object, defaults: SidePorts, also: int | None
 
 def _servers(value: object, last: Hop) -> Servers:
     place = f"{TOPOLOGY}.servers"
-    found = mapping(place, value, ["networks"], ["control_ports", "ports", "fixed", "names"])
+    keys = ["control_ports", "ports", "fixed", "names", "data_networks"]
+    found = mapping(place, value, ["networks"], keys)
     within = networks(f"{place}.networks", found["networks"])
     control = (
         _control_ports(f"{place}.control_ports", found["control_ports"])
@@ -320,6 +349,7 @@ def _servers(value: object, last: Hop) -> Servers:
         port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
         _fixed(f"{place}.fixed", found["fixed"], within, control, last) if "fixed" in found else None,
         _names(place, found, last) if "names" in found else (),
+        _data_networks(place, found, within),
     )
 
 

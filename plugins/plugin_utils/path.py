@@ -104,20 +104,26 @@ class Host:
 class Hop:
     """A position on the path: one host, or several that share the work, each side with the same families.
 
-    `resolvers` stands on the last hop only, where names are resolved.
+    `resolvers` stands on the last hop only, where names are resolved. `spread`: the hop before takes its
+    hosts in a random order, else as they are written.
     """
 
     name: str
     hosts: tuple[Host, ...]
     resolvers: tuple[Address, ...] = ()
+    spread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The clients' networks, and the ports they listen on in active mode."""
+    """The clients' networks, and the ports they listen on in active mode.
+
+    `data_networks`, within the networks: where data connections may be, wherever their control connection is.
+    """
 
     networks: tuple[Network, ...]
     ports: PortRange = UNPRIVILEGED
+    data_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,7 @@ class Servers:
     """The servers' networks, their control ports, their ports of passive data; `fixed` is the one server.
 
     Without `fixed`, `names` (lower case) are all that a client may name; none: any name, any address.
+    `data_networks` as of the clients.
     """
 
     networks: tuple[Network, ...]
@@ -132,6 +139,7 @@ class Servers:
     ports: PortRange = UNPRIVILEGED
     fixed: str | None = None  # host:port or [IPv6]:port
     names: tuple[str, ...] = ()
+    data_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

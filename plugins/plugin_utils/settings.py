@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,6 +33,8 @@ WITHOUT_DEFAULT = ("total",)  # a session may last as long as it likes
 FIRST_HOP = ("sessions_per_client", "sessions_per_client_per_minute", "bandwidth_per_session")
 LONGEST_TIMEOUT = 86400  # a day
 NESTING_STEP = 5  # seconds
+MOST_LINES = 20  # of a greeting
+LONGEST_LINE = 200  # characters
 
 
 def read_timeouts(value: object) -> dict[str, int | float]:
@@ -47,8 +49,31 @@ def read_timeouts(value: object) -> dict[str, int | float]:
     return result
 
 
+def read_greeting(value: object) -> list[str]:
+    """The lines of `sluice_greeting`, none where it is empty; raises DescriptionError."""
+    place = "sluice_greeting"
+    if value is None or value == "":
+        return []
+    if not isinstance(value, str):
+        wrong(place, shown(value), "text")
+    lines = str(value).rstrip("\n").split("\n")
+    if len(lines) > MOST_LINES:
+        wrong(place, f"{len(lines)} lines", f"at most {MOST_LINES}")
+    for i, line in enumerate(lines, 1):
+        if len(line) > LONGEST_LINE:
+            wrong(place, f"{len(line)} characters in line {i}", f"at most {LONGEST_LINE}")
+        if not line.isprintable():
+            found = next(each for each in line if not each.isprintable())
+            wrong(place, f"the character {found!a} in line {i}", "printable characters")
+    return lines
+
+
 def settings(
-    path: Path, host: Host, timeouts: dict[str, int | float], commands: tuple[CommandRule, ...] = ()
+    path: Path,
+    host: Host,
+    timeouts: dict[str, int | float],
+    commands: tuple[CommandRule, ...] = (),
+    greeting: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The settings of `host`'s proxy: plain types, keys in the order in which the file shows them."""
     position = path.positions[host.name]
@@ -86,6 +111,12 @@ def settings(
         rules = [rule.settings for rule in commands if end in rule.ends]
         if known and rules:
             result[side]["commands"] = rules
+    if clients and greeting:
+        result["client_side"]["greeting"] = list(greeting)
+    if clients and path.clients.data_networks:
+        result["client_side"]["data_networks"] = [str(each) for each in path.clients.data_networks]
+    if not further and path.servers.data_networks:
+        result["server_side"]["data_networks"] = [str(each) for each in path.servers.data_networks]
     if further:
         result["next_hop"] = {
             "hosts": [
@@ -97,6 +128,8 @@ def settings(
             ],
             "control_port": CONTROL_PORT,
         }
+        if path.hops[position + 1].spread:
+            result["next_hop"]["order"] = "spread"
     else:
         result["servers"] = {
             "networks": [str(each) for each in path.servers.networks],

@@ -266,11 +266,12 @@ class Proxy:
         self.settings = settings
         (self.directory / "sluice.toml").write_text(toml(settings))
 
-    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def ask(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Ask it as an operator on its host does: `sluice status` and the like."""
         return subprocess.run(
             [PYTHON, "-sP", "-m", "sluice.ctl", *words],
             env={"PYTHONPATH": str(PACKAGE), "RUNTIME_DIRECTORY": str(self.runtime)},
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

@@ -49,6 +49,13 @@ def test_good_settings_and_their_defaults() -> None:
     assert settings.client_side.local(6) is None
 
 
+def test_15_1_the_hosts_of_the_next_hop_are_spread_where_it_is_said() -> None:
+    for said, spread in (({}, False), ({"order": "in_order"}, False), ({"order": "spread"}, True)):
+        hop = config.parse({**GOOD, "next_hop": {**GOOD["next_hop"], **said}}).next_hop
+        assert hop is not None
+        assert hop.spread is spread
+
+
 SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
 
 
@@ -57,6 +64,11 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
     [
         ("hop", None, "hop: missing, expected a name."),
         ("hop", 3, "hop: found 3, expected a name."),
+        ("client_side.greeting", "x", "client_side.greeting: found 'x', expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.greeting", ["a\n230 b"], "client_side.greeting: found ['a\\n230 b'], expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.greeting", [3], "client_side.greeting: found [3], expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.data_networks", [], "client_side.data_networks: found [], expected a list of networks."),
+        ("next_hop.order", "random", "next_hop.order: found 'random', expected in_order or spread."),
         ("extra", 1, "extra: unknown key."),
         ("client_side", 1, "client_side: found 1, expected a table."),
         ("client_side.mode", "bot", "client_side.mode: found 'bot', expected active, passive or both."),

@@ -771,6 +771,73 @@ def test_3_16_a_stranger_is_dropped_and_the_owner_still_served() -> None:
     assert p.did(events.Take, events.Drop) == [events.Drop(p.number, 1), events.Take(p.number, 2)]
 
 
+def elsewhere(end: str, *networks: str, **modes: str) -> Playbook:
+    """A session whose data may be elsewhere at one end, and which is logged in."""
+    whole = settings(**modes)
+    side = dataclasses.replace(getattr(whole, end), data_networks=tuple(map(ipaddress.ip_network, networks)))
+    return Playbook(dataclasses.replace(whole, **{end: side})).log_in()
+
+
+@pytest.mark.parametrize(
+    ("named", "dialled"),
+    [
+        (b"198,51,100,11", "198.51.100.11"),
+        (b"198,51,100,77", "198.51.100.10"),  # not listed: only its port counts
+        (b"198,51,100,2", "198.51.100.10"),  # the proxy itself
+        (b"0,0,0,0", "198.51.100.10"),
+        (b"127,0,0,1", "198.51.100.10"),
+    ],
+)
+def test_3_7_the_address_that_227_names_is_dialled_where_it_is_listed(named: bytes, dialled: str) -> None:
+    p = elsewhere("server_side", "198.51.100.0/28", "0.0.0.0/30", server_mode="passive")
+    p.client(b"PASV\r\n")
+    assert p.asked() == b"PASV\r\n", "229 would name no address"
+    p.server(b"227 (" + named + b",175,200)\r\n")
+    (dial,) = p.did(events.Dial)
+    assert isinstance(dial, events.Dial)
+    assert dial.to == Endpoint(ipaddress.ip_address(dialled), 45000)
+
+
+def test_3_7_a_listed_server_that_lacks_pasv_gets_epsv() -> None:
+    p = elsewhere("server_side", "198.51.100.0/28", server_mode="passive")
+    p.client(b"PASV\r\n")
+    p.server(b"502 no PASV\r\n")
+    assert p.asked() == b"PASV\r\nEPSV\r\n"
+    p.server(b"229 (|||45000|)\r\n")
+    (dial,) = p.did(events.Dial)
+    assert isinstance(dial, events.Dial)
+    assert dial.to == SERVER
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"PORT 10,1,0,99,175,201", b"200"),
+        (b"EPRT |1|10.1.0.99|45001|", b"200"),
+        (b"PORT 10,1,1,99,175,201", b"504"),
+        (b"PORT 10,1,0,99,0,22", b"504"),  # 3.15 holds all the same
+        (b"PORT 10,2,0,2,175,201", b"504"),  # the proxy itself
+        (b"EPRT |2|2001:db8:1::10|45001|", b"504"),  # of a family that it cannot be dialled from
+    ],
+)
+def test_3_14_a_foreign_address_is_dialled_where_it_is_listed(line: bytes, code: bytes) -> None:
+    p = elsewhere("client_side", "10.1.0.0/24", "10.2.0.0/24", "2001:db8:1::/64", server_mode="passive")
+    assert p.client(line + b"\r\n")[:3] == code
+
+
+def test_3_16_data_from_elsewhere_is_taken_where_it_is_listed() -> None:
+    other = Endpoint(ipaddress.ip_address("10.1.0.98"), 40003)
+    p = elsewhere("client_side", "10.1.0.99/32").passive()
+    p.incoming(Leg.CLIENT, other)
+    p.incoming(Leg.CLIENT, STRANGER)
+    assert p.did(events.Take, events.Drop) == [events.Drop(p.number, 1), events.Take(p.number, 2)]
+    second = Endpoint(ipaddress.ip_address("198.51.100.11"), 20)
+    p = elsewhere("server_side", "198.51.100.11/32").active()
+    p.incoming(Leg.SERVER, STRANGER)
+    p.incoming(Leg.SERVER, second)
+    assert p.did(events.Take, events.Drop) == [events.Drop(p.number, 1), events.Take(p.number, 2)]
+
+
 @pytest.mark.parametrize("second", [b"PASV\r\n", b"EPSV\r\n", PORT])
 def test_3_18_a_new_set_up_replaces_the_old(second: bytes) -> None:
     p = fixed().passive()

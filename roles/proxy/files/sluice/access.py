@@ -71,16 +71,32 @@ def server_refused(settings: Settings, address: Address) -> str:
     Never to the proxy itself, through whatever network: a session could run in a circle until every
     descriptor is gone. Loopback must be meant: a network that holds more than loopback does not allow it.
     """
-    networks = settings.servers.networks if settings.servers else ()
-    sides = (settings.client_side, settings.server_side)
-    if any(address in (own.address, own.public) for side in sides for own in side.addresses):
+    if _own(settings, address):
         return f"server {address} is this proxy itself"
-    if address.is_loopback:
-        networks = tuple(network for network in networks if network.is_loopback)
-    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped  # IPv4, past the IPv4 networks
-    if mapped or address.is_unspecified or address.is_multicast or not inside(address, networks):
+    if not settings.servers or not _held(address, settings.servers.networks):
         return f"server {address} is not in the allowed networks"
     return ""
+
+
+def data_elsewhere(settings: Settings, leg: LegSettings, address: Address) -> bool:
+    """Whether the leg's data may be at an address that is not its control connection's (3.7, 3.14, 3.16).
+
+    It may where the admin lists it; never at the proxy itself, as in `server_refused`.
+    """
+    return bool(leg.data_networks) and _held(address, leg.data_networks) and not _own(settings, address)
+
+
+def _own(settings: Settings, address: Address) -> bool:
+    sides = (settings.client_side, settings.server_side)
+    return any(address in (own.address, own.public) for side in sides for own in side.addresses)
+
+
+def _held(address: Address, networks: Iterable[Network]) -> bool:
+    """Whether networks that an admin listed hold an address that one can speak to, and mean it."""
+    if address.is_loopback:
+        networks = [network for network in networks if network.is_loopback]
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped  # IPv4, past the IPv4 networks
+    return not (mapped or address.is_unspecified or address.is_multicast) and inside(address, networks)
 
 
 def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
@@ -149,7 +165,8 @@ def read_setup(command: Command, settings: Settings, peer: Endpoint) -> tuple[En
         address, port = read(command.argument)
     except BadAddressError as error:
         return None, error.reply
-    if address != peer.address:  # 3.14
+    family = address.version == peer.address.version  # it is dialled from the control connection's
+    if address != peer.address and not (family and data_elsewhere(settings, leg, address)):  # 3.14
         reason = f"{address} is not the address of your control connection"
     else:
         reason = data_port_refused(leg, Endpoint(address, port))

@@ -26,7 +26,7 @@ _MODES = {
     "passive": (Mode.PASSIVE,),
     "both": (Mode.PASSIVE, Mode.ACTIVE),
 }
-
+_ORDERS = {"in_order": False, "spread": True}
 
 PRESETS = {
     "read-only": frozenset({Use.SESSION, Use.READ}),
@@ -81,8 +81,9 @@ class CommandRule:
 class LegSettings:
     """What the proxy needs of one of its two legs.
 
-    listen, source: its own data ports; peer_ports: ports that the neighbour may name; commands: the first
-    rule that holds the far end counts.
+    listen, source: its own data ports; peer_ports: ports that the neighbour may name; data_networks: where a
+    data connection may be at beside the address of its control connection; commands: the first rule that
+    holds the far end counts.
     """
 
     leg: str
@@ -92,6 +93,7 @@ class LegSettings:
     listen: PortRange
     source: PortRange
     peer_ports: PeerPorts
+    data_networks: tuple[Network, ...]
     commands: tuple[CommandRule, ...]
 
     def local(self, version: int) -> LocalAddress | None:
@@ -105,10 +107,14 @@ class LegSettings:
 
 @dataclass(frozen=True, slots=True)
 class ClientSide(LegSettings):
-    """The leg towards the clients: `peers` may connect to `control_port`."""
+    """The leg towards the clients: `peers` may connect to `control_port`.
+
+    greeting: the lines of the 220 that a client gets, none for the server's or the proxy's own.
+    """
 
     peers: tuple[Network, ...]
     control_port: int
+    greeting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +127,11 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """The hop that every session goes to."""
+    """The hop that every session goes to: its hosts in order, or with `spread` in a random one."""
 
     hosts: tuple[Host, ...]
     control_port: int
+    spread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +324,9 @@ def _leg(table: _Table) -> dict[str, Any]:
         "listen": table.take("listen", PortRange.parse, ports),
         "source": table.take("source", PortRange.parse, ports),
         "peer_ports": _peer_ports(table, ports),
+        "data_networks": table.take("data_networks", _networks, "a list of networks")
+        if "data_networks" in table
+        else (),
         "commands": tuple(_command_rule(each) for each in table.list_of_tables("commands"))
         if "commands" in table
         else (),
@@ -371,6 +381,9 @@ def _client_side(table: _Table) -> ClientSide:
         **_leg(table),
         peers=table.take("peers", _networks, "a list of networks"),
         control_port=table.take("control_port", _port, "a port of 1 to 65535"),
+        greeting=table.take("greeting", _greeting, "1 to 20 printable lines of at most 200 characters")
+        if "greeting" in table
+        else (),
     )
 
 
@@ -397,7 +410,8 @@ def _next_hop(table: _Table) -> NextHop:
         )
         for entry in table.list_of_tables("hosts")
     )
-    return NextHop(hosts, table.take("control_port", _port, "a port of 1 to 65535"))
+    port = table.take("control_port", _port, "a port of 1 to 65535")
+    return NextHop(hosts, port, bool(table.take("order", _ORDERS.__getitem__, " or ".join(_ORDERS), False)))
 
 
 def _servers(table: _Table) -> Servers:
@@ -423,6 +437,17 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError
     return value
+
+
+def _greeting(value: Any) -> tuple[str, ...]:
+    lines = _list(str)(value)
+    if (
+        len(lines) > 20
+        or any(len(line) > 200 or not line.isprintable() for line in lines)
+        or lines != tuple(value)
+    ):
+        raise ValueError
+    return lines
 
 
 def _mode(value: Any) -> tuple[Mode, ...]:

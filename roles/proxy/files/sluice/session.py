@@ -24,7 +24,7 @@ from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.lines import SYNCH, LineFault
-from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, reply
+from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, multiline, reply
 from sluice.protocol.verbs import Command, Kind, Mode, parse_command
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
@@ -96,13 +96,12 @@ class Session:
             self.deadlines.start(Timer.TOTAL, total)
         servers = self.settings.servers
         if self.settings.next_hop:
-            hop = self.settings.next_hop
-            everyone = tuple(address for host in hop.hosts for address in host.addresses)  # in order (15.1)
-            self._dead(self._upstream.connect(everyone, hop.control_port))
+            self._dead(self._upstream.go_on(self.settings.next_hop))
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:
-            self._client.send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
+            own = f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."
+            self._client.send(self._greeting() or reply(own))
         return self._settle(event=None)
 
     def handle(self, event: Event) -> list[Action]:
@@ -505,7 +504,7 @@ class Session:
             return
         self._upstream.greeted()
         if shown:
-            self._client.send(raw)
+            self._client.send((not chosen and self._greeting()) or raw)
             self._login.opened = chosen is not None
             self._current = None
         elif chosen and chosen.command and self._denied(chosen.command):
@@ -513,6 +512,10 @@ class Session:
             self._deny(chosen.command)
         elif chosen and chosen.command:
             self._forward(chosen.command)
+
+    def _greeting(self) -> bytes:
+        """The 220 in the admin's words, b"" where there are none (2.1)."""
+        return multiline(220, self.settings.client_side.greeting)
 
     def _server_ended(self) -> None:
         if self._upstream.phase is Phase.CONNECTING:

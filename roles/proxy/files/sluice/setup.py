@@ -79,6 +79,7 @@ class ServerSetUp:
         self.outcome = "refused"
         self.port = 0  # the local port
         self.peer_port = 0
+        self.elsewhere = ""  # the far end's address where it is not its control connection's
         self.talking = False  # commands of the client would get between it and the server
         self._asked: set[bytes] = set()
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
@@ -116,7 +117,9 @@ class ServerSetUp:
     # --- passive ---
 
     def _ask_passive(self) -> None:
-        if self._lacks(b"EPSV"):
+        # where the address counts that the server names (3.7), it must name one: 229 does not
+        named = self._leg.data_networks and self._control.server_peer.address.version == 4
+        if self._lacks(b"EPSV") or named:
             self._ask(b"PASV", b"", self._pasv_answered)
         else:
             self._ask(b"EPSV", b"", self._epsv_answered)
@@ -137,18 +140,23 @@ class ServerSetUp:
             return
         if code == 227:
             self._served_instead(b"EPSV")
-            self._announced(addresses.parse_227(raw), raw)
+            self._announced(addresses.parse_227(raw), raw, addresses.address_in_227(raw))
         elif self._lacking(code, b"EPSV"):
             self._ask(b"EPSV", b"", self._epsv_answered)
         else:
             self._refused("PASV", code, raw)
 
-    def _announced(self, port: int | None, raw: bytes) -> None:
+    def _announced(self, port: int | None, raw: bytes, named: Address | None = None) -> None:
         if port is None:
             self._fail(f"{self._control.server_name} announced no port: {_text(raw)}")
             return
         control = self._control
-        to = Endpoint(control.server_peer.address, port)  # 3.7: never the address that 227 names
+        peer = control.server_peer.address
+        if named and access.data_elsewhere(
+            control.settings, self._leg, named
+        ):  # 3.7: else it counts for nothing
+            peer = named
+        to = Endpoint(peer, port)
         reason = access.data_port_refused(self._leg, to)
         if reason:  # 3.15: nothing is dialled, and nothing else is tried
             reason = f"{self._control.server_name} announced a port that is not allowed: {reason}"
@@ -156,6 +164,7 @@ class ServerSetUp:
             self._fail(reason)
             return
         self.peer_port = port
+        self.elsewhere = "" if peer == control.server_peer.address else str(peer)
         self.talking = False
         control.deadlines.start(Timer.SERVER_DATA, control.settings.timeouts.data_connect)
         control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
@@ -220,10 +229,11 @@ class ServerSetUp:
         if self.state is State.WAITING:  # pyftpdlib connects before it answers
             self.state = State.LISTENING
 
-    def connected(self, peer_port: int) -> None:
+    def connected(self, peer: Endpoint) -> None:
         """The server has connected to the listener."""
         self._control.deadlines.cancel(Timer.SERVER_DATA)
-        self.peer_port = peer_port
+        self.peer_port = peer.port
+        self.elsewhere = "" if peer.address == self._control.server_peer.address else str(peer.address)
         self.state = State.CONNECTED
 
     # --- both ---

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice import events
+from sluice import access, events
 from sluice.events import Endpoint, Leg, Timer
 from sluice.protocol.replies import reply
 from sluice.protocol.verbs import Mode
@@ -42,6 +42,9 @@ class Transfer:
         self.client = State.WAITING
         self._client_port = 0
         self._client_peer_port = target.port if target else 0
+        self._client_elsewhere = (
+            str(target.address) if target and target.address != control.client_peer.address else ""
+        )
         self.server = ServerSetUp(control, number, mode)
         self.verb_sent = False
         self.upload: bool | None = False  # None: not known yet
@@ -142,7 +145,9 @@ class Transfer:
         control = self._control
         client = event.leg is Leg.CLIENT
         owner = control.client_peer.address if client else control.server_peer.address
-        if event.peer.address != owner:  # 3.16
+        leg = control.settings.client_side if client else control.settings.server_side
+        elsewhere = event.peer.address != owner
+        if elsewhere and not access.data_elsewhere(control.settings, leg, event.peer.address):  # 3.16
             control.do(events.Drop(self.number, event.token))
             control.refused(f"data connection from {event.peer}, expected one from {owner}")
             return
@@ -150,9 +155,10 @@ class Transfer:
         if client:
             control.deadlines.cancel(Timer.CLIENT_DATA)
             self._client_peer_port = event.peer.port
+            self._client_elsewhere = str(event.peer.address) if elsewhere else ""
             self.client = State.CONNECTED
         else:
-            self.server.connected(event.peer.port)
+            self.server.connected(event.peer)
 
     def _expired(self, timer: Timer) -> None:
         seconds = self._control.settings.timeouts.data_connect
@@ -287,6 +293,9 @@ class Transfer:
                 "SLUICE_SERVER_PORTS": f"{self.server.port}:{self.server.peer_port}",
                 "SLUICE_OUTCOME": outcome,
             }
+            for side, address in (("CLIENT", self._client_elsewhere), ("SERVER", self.server.elsewhere)):
+                if address:  # not the one of the control connection, which every record names
+                    fields[f"SLUICE_{side}_DATA"] = address
             message = f"{command} {file}: {outcome}" if file else f"{command}: {outcome}"
             if self.failure:
                 message += f", {self.failure.cause}"

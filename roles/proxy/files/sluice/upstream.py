@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from secrets import SystemRandom
 from typing import Protocol
 
 from sluice import access, events
-from sluice.config import Settings
+from sluice.config import NextHop, Settings
 from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol.addresses import Address
+
+_RANDOM = SystemRandom()
 
 
 class Phase(Enum):
@@ -65,6 +68,11 @@ class Upstream:
         self._host = ""  # the name that is being resolved
         self._targets: list[Endpoint] = []
         self._patience = 0.0
+
+    def go_on(self, hop: NextHop) -> Dead | None:
+        """Go to the next hop: its hosts in order, or in a random one, which spreads sessions (15.1)."""
+        hosts = _RANDOM.sample(hop.hosts, len(hop.hosts)) if hop.spread else hop.hosts
+        return self.connect(tuple(address for host in hosts for address in host.addresses), hop.control_port)
 
     def choose(self, host: Address | str, port: int) -> Dead | None:
         """Go to an address, or to a name's addresses."""

@@ -62,7 +62,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "clients.port",
         "1024-65535",
-        "sluice_topology.clients: found the unknown key 'port', expected only networks, ports",
+        "sluice_topology.clients: found the unknown key 'port', expected only networks, ports, data_networks",
     ),
     (
         "clients.ports",
@@ -88,9 +88,9 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     ("hops", {}, "sluice_topology.hops: found a mapping, expected a list of hops"),
     ("hops.0", "F", "sluice_topology.hops[0]: found 'F', expected a mapping with the keys name, hosts"),
     (
-        "hops.0.order",
-        "spread",
-        "sluice_topology.hops[0]: found the unknown key 'order', expected only name, hosts, resolvers",
+        "hops.0.prefer",
+        "x",
+        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order",
     ),
     (
         "hops.0.name",
@@ -150,6 +150,31 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.0.hosts",
         {"f 1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1"}},
         "sluice_topology.hops[0].hosts: found the host 'f 1', expected an inventory name of letters, digits, _, . and -",
+    ),
+    (
+        "clients.data_networks",
+        ["10.1.0.0/25", "10.0.0.0/8"],
+        "sluice_topology.clients.data_networks[1]: found 10.0.0.0/8, expected a network within those of sluice_topology.clients.networks",
+    ),
+    (
+        "servers.data_networks",
+        ["2001:db8::/48"],
+        "sluice_topology.servers.data_networks[0]: found 2001:db8::/48, expected a network within those of sluice_topology.servers.networks",
+    ),
+    (
+        "servers.data_networks",
+        [],
+        "sluice_topology.servers.data_networks: found an empty list, expected a list of networks",
+    ),
+    (
+        "hops.1.order",
+        "random",
+        "sluice_topology.hops[1].order: found 'random', expected in_order or spread",
+    ),
+    (
+        "hops.0.order",
+        "spread",
+        "sluice_topology.hops[0].order: found 'spread' on the first hop, expected it on a later one: clients pick their host themselves",
     ),
     (
         "hops.0.resolvers",

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
-from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
-from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
+from ansible_collections.sluice.ftp.plugins.plugin_utils.description import DescriptionError, read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import derive
+from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import (
+    read_greeting,
+    read_timeouts,
+    settings,
+)
 
 from tests.unit.plugins.paths import changed, twenty_lines
 
@@ -54,6 +59,54 @@ def test_a_hop_before_another() -> None:
             "login": 125,
         },
     }
+
+
+def test_15_1_the_hop_before_spreads_where_it_is_said() -> None:
+    topology = changed("hops.1.order", "spread")
+    assert of("f1", topology)["next_hop"]["order"] == "spread"
+    assert "order" not in of("f1", changed("hops.1.order", "in_order"))["next_hop"]
+    assert of("n1", topology) == of("n1"), "it is no matter of its own"
+
+
+def test_3_7_and_3_14_and_3_16_data_networks_are_for_the_two_ends_and_add_no_flow() -> None:
+    topology = changed("clients.data_networks", ["10.1.0.128/25"])
+    topology["servers"]["data_networks"] = ["198.51.100.0/24"]
+    for host, side, wanted in (
+        ("f1", "client_side", ["10.1.0.128/25"]),
+        ("f1", "server_side", None),
+        ("n1", "client_side", None),
+        ("n1", "server_side", ["198.51.100.0/24"]),
+    ):
+        assert of(host, topology)[side].get("data_networks") == wanted
+        path, plain = read_path(topology), read_path(twenty_lines())
+        assert derive(path, path.host(host)) == derive(plain, plain.host(host))
+
+
+def test_2_1_only_the_first_hop_greets_in_the_admins_words() -> None:
+    path = read_path(twenty_lines())
+    lines = read_greeting("Property of Example.\n\nGrüß Gott.\n")
+    assert lines == ["Property of Example.", "", "Grüß Gott."]
+    found = {each: settings(path, path.host(each), read_timeouts({}), (), lines) for each in ("f1", "n1")}
+    assert found["f1"]["client_side"]["greeting"] == lines
+    assert "greeting" not in found["n1"]["client_side"]
+    assert read_greeting("") == read_greeting(None) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["a"], "found a list, expected text"),
+        ("a\r\n230 b", "found the character '\\r' in line 1, expected printable characters"),
+        ("a\n\x1b[2J", "found the character '\\x1b' in line 2, expected printable characters"),
+        ("a\u2028b", "found the character '\\u2028' in line 1, expected printable characters"),
+        ("x" * 201, "found 201 characters in line 1, expected at most 200"),
+        ("x\n" * 21, "found 21 lines, expected at most 20"),
+    ],
+)
+def test_2_1_a_greeting_is_a_few_printable_lines(value: object, message: str) -> None:
+    with pytest.raises(DescriptionError) as caught:
+        read_greeting(value)
+    assert str(caught.value) == f"sluice_greeting: {message}"
 
 
 def test_the_last_hop() -> None:

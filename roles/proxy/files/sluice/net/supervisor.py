@@ -29,6 +29,7 @@ from sluice.net.control import on_this_host
 from sluice.net.link import Link, Message
 from sluice.net.listeners import ListenError, adopt, listen
 from sluice.net.places import Counts, make_counts
+from sluice.net.prober import LONGEST
 from sluice.net.worker_process import FAREWELL, internal
 
 HANDOVER = "SLUICE_HANDOVER"  # the environment variable in which the old code hands on to the new
@@ -320,14 +321,14 @@ class Supervisor:
                     continue
             self._pids.discard(pid)
 
-    async def _ask(self, child: Child, question: str, **more: Any) -> Any:
-        """Return a worker's answer, None where it gives none."""
+    async def _ask(self, child: Child, question: str, patience: float = FAREWELL, **more: Any) -> Any:
+        """Return a worker's answer, None where it gives none within `patience` seconds."""
         self._question += 1
         number = self._question
         child.asked[number] = self._loop.create_future()
         child.link.send({"do": question, "number": number, **more})
         try:
-            return await asyncio.wait_for(child.asked[number], FAREWELL)
+            return await asyncio.wait_for(child.asked[number], patience)
         except TimeoutError:
             child.asked.pop(number, None)
             return None
@@ -436,6 +437,8 @@ class Supervisor:
             case {"ask": "kill", "session": str(session)}:
                 killed = [await self._ask(child, "kill", session=session) for child in list(self._children)]
                 link.send({"done": True} if any(killed) else {"failed": f"there is no session {session}."})
+            case {"ask": "probe"}:
+                link.send(await self._probe(message))
             case {"ask": "drain"}:
                 self._drain()
                 link.send({"done": True})
@@ -443,6 +446,15 @@ class Supervisor:
                 await self._reload(link)
             case _:
                 link.send({"failed": "this question is not known."})
+
+    async def _probe(self, message: Message) -> Message:
+        """Have a worker walk the path: its sockets are those of the sessions."""
+        child = next((child for child in self._serving() if child.ready.done()), None)
+        if child is None:
+            return {"failed": "no worker serves."}
+        said = {key: message[key] for key in ("server", "user", "password") if key in message}
+        answer: Message | None = await self._ask(child, "probe", LONGEST + FAREWELL, **said)
+        return answer or {"failed": "the worker that walked the path ended before it was done."}
 
     def _drain(self) -> None:
         """Take no more clients until the next reload or start; sessions go on."""

@@ -8,21 +8,25 @@ import contextlib
 import secrets
 import socket
 import time
+from typing import Any
 
 from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
 from sluice.memory import Memory
+from sluice.net import prober
 from sluice.net.control import from_text
 from sluice.net.pace import Pace, Shared
 from sluice.net.places import Counts, Places, Seats
+from sluice.net.prober import Errand, ProbeError
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
 from sluice.protocol.addresses import Address
 from sluice.session import Session
 
+_PROBES = 4  # at once
 _BATCH = 64  # connections accepted in one callback
 _PAUSE = 0.2  # s without accepting when descriptors run out (2.12)
 
@@ -46,6 +50,7 @@ class Worker:
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._memory = Memory(time.monotonic)
         self._runners: set[Runner] = set()
+        self._probes = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -150,6 +155,22 @@ class Worker:
                 runner.kill()
                 return True
         return False
+
+    async def probe(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Walk the path as a session would; what was found, or why there was nothing to find."""
+        if self._probes >= _PROBES:
+            return {"failed": f"{_PROBES} probes run already."}
+        self._probes += 1
+        try:
+            walks = await prober.probe(self._settings, self._resolver, Errand.read(message))
+        except ProbeError as error:
+            return {"failed": str(error)}
+        finally:
+            self._probes -= 1
+        for walk in walks:
+            text = f"probe of {walk['to']}: {walk['verdict']}"
+            self._journal.write("probe", text, 6, SLUICE_HOP=self._settings.hop, SLUICE_SERVER=walk["to"])
+        return {"done": walks}
 
     # --- stopping --------------------------------------------------------------------------------
 

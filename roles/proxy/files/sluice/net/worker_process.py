@@ -37,6 +37,7 @@ class WorkerProcess:
         self._worker: Worker | None = None
         self._over = asyncio.Event()
         self._retiring: asyncio.Task[None] | None = None
+        self._probes: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Return when there is nothing left to do."""
@@ -59,6 +60,10 @@ class WorkerProcess:
                     self._begin_to_retire(FAREWELL)
             case {"do": "refuse"} if self._worker:
                 self._worker.close_listeners()
+            case {"do": "probe", "number": number} if self._worker:
+                task = asyncio.get_running_loop().create_task(self._probe(number, message))
+                self._probes.add(task)
+                task.add_done_callback(self._probes.discard)
             case {"do": question, "number": number} if self._worker:
                 self._link.send({"number": number, "answer": self._answer(question, message)})
 
@@ -95,6 +100,10 @@ class WorkerProcess:
         if question == "kill":
             return self._worker.kill(message["session"])
         return None
+
+    async def _probe(self, number: int, message: Message) -> None:
+        assert self._worker is not None  # noqa: S101 - the caller looked
+        self._link.send({"number": number, "answer": await self._worker.probe(message)})
 
     def _begin_to_retire(self, seconds: float) -> None:
         """Take no more clients; end when the last session has, or after this time."""
