@@ -39,6 +39,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
     DescriptionError,
     address,
     dns_name,
+    flag,
     listed,
     mapping,
     networks,
@@ -171,7 +172,7 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
     addresses: dict[Address, str] = {}
     for i, entry in enumerate(entries):
         at = f"{place}[{i}]"
-        found = mapping(at, entry, ["name", "hosts"], ["resolvers", "order"])
+        found = mapping(at, entry, ["name", "hosts"], ["resolvers", "order", "identity"])
         name = _hop_name(f"{at}.name", found["name"], names)
         members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
         resolvers: tuple[Address, ...] = ()
@@ -184,7 +185,15 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
                 )
             each = sequence(f"{at}.resolvers", found["resolvers"], "addresses of name servers")
             resolvers = tuple(_resolver(f"{at}.resolvers[{j}]", one) for j, one in enumerate(each))
-        hops.append(Hop(name, members, resolvers, _spread(f"{at}.order", i, found.get("order", ORDERS[0]))))
+        identity = flag(f"{at}.identity", found.get("identity", False))
+        if identity and not hops:
+            wrong(
+                f"{at}.identity",
+                f"true on hop {name}",
+                "it on a later hop only, for nobody tells the first one more than it sees",
+            )
+        spread = _spread(f"{at}.order", i, found.get("order", ORDERS[0]))
+        hops.append(Hop(name, members, resolvers, spread, identity))
     _check_public(hops)
     return tuple(hops)
 

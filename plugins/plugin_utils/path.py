@@ -105,13 +105,15 @@ class Hop:
     """A position on the path: one host, or several that share the work, each side with the same families.
 
     `resolvers` stands on the last hop only, where names are resolved. `spread`: the hop before takes its
-    hosts in a random order, else as they are written.
+    hosts in a random order, else as they are written. `identity`: the hop before, which there is, says
+    first for which client it comes.
     """
 
     name: str
     hosts: tuple[Host, ...]
     resolvers: tuple[Address, ...] = ()
     spread: bool = False
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)

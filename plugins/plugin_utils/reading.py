@@ -87,6 +87,13 @@ def number(place: str, value: object, what: str) -> int:
     wrong(place, shown(value), what)
 
 
+def flag(place: str, value: object) -> bool:
+    """A boolean, as YAML has it."""
+    if not isinstance(value, bool):
+        wrong(place, shown(value), "true or false")
+    return bool(value)
+
+
 def port(place: str, value: object) -> int:
     """A port, 1 to 65535."""
     what = f"a port, {ANY_PORT.first} to {ANY_PORT.last}"

@@ -99,6 +99,7 @@ def _probe(
         listener=listener,
         bind=str(acceptor.addresses[version].address) if listener else "",
         greets=False,
+        identity=False,
         rules=rules,
     )
 

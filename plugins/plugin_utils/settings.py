@@ -117,6 +117,8 @@ def settings(
         result["client_side"]["data_networks"] = [str(each) for each in path.clients.data_networks]
     if not further and path.servers.data_networks:
         result["server_side"]["data_networks"] = [str(each) for each in path.servers.data_networks]
+    if hop.identity:
+        result["client_side"]["identity"] = True
     if further:
         result["next_hop"] = {
             "hosts": [
@@ -130,6 +132,8 @@ def settings(
         }
         if path.hops[position + 1].spread:
             result["next_hop"]["order"] = "spread"
+        if path.hops[position + 1].identity:
+            result["next_hop"]["identity"] = True
     else:
         result["servers"] = {
             "networks": [str(each) for each in path.servers.networks],

@@ -233,7 +233,8 @@ def _hop_place(parties: _Parties, leg: int, host: Host) -> Place:
     for flow in flows:
         if flow.leg == path.leg(leg):
             on_leg[flow.mode] = flow
-    return Place(host.name, own, ports.listen, CONTROL_PORT, host, ports, flows, on_leg, scope)
+    identity = path.hops[path.positions[host.name]].identity
+    return Place(host.name, own, ports.listen, CONTROL_PORT, host, ports, flows, on_leg, scope, identity)
 
 
 def _pairs(near: list[Place], far: list[Place]) -> Iterator[tuple[Place, Place]]:
@@ -278,6 +279,7 @@ def _flow_probe(opener: Place, acceptor: Place, mode: str | None, version: int) 
         listener=acceptor.user if data else "",
         bind=str(acceptor.addresses[version].address) if data else "",
         greets=not data,
+        identity=not data and acceptor.identity,
         rules=(*opener.counts(mode), *acceptor.counts(mode)),
     )
 

@@ -503,7 +503,7 @@ def test_3_7_a_servers_data_may_be_at_another_address_that_is_listed(paths: Path
     assert c_data.read_all() == (PART, "fin")
     x.s.reply(b"226 Done.")
     assert x.c.reply().code == 226
-    assert path.last.record("transfer")["SLUICE_SERVER_DATA"] == path.net.other_server
+    assert f" {path.net.other_server}:" in path.last.record("transfer")["SLUICE_SERVER_DATA"]
     other.close()
 
 
@@ -524,7 +524,7 @@ def test_3_14_a_client_may_name_another_address_that_is_listed(paths: Paths, ver
     assert c_data.read_all() == (PART, "fin")
     x.s.reply(b"226 Done.")
     assert x.c.reply().code == 226
-    assert path.last.record("transfer")["SLUICE_CLIENT_DATA"] == path.net.other_client
+    assert f" {path.net.other_client}:" in path.last.record("transfer")["SLUICE_CLIENT_DATA"]
     assert untouched(victim)
     other.close()
     victim.close()

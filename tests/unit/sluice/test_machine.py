@@ -117,7 +117,7 @@ class Machine(RuleBasedStateMachine):
         """Whoever lets that time pass after the transfer's reply has answered both with that one (5.4)."""
         session = self.world.session
         if (session._transfer is None or session._final) and not session._owed.swallowed_transfer:
-            given_up = [entry for entry in session._owed._entries if entry.verb.name == b"ABOR"]
+            given_up = [entry for entry in session._owed if entry.verb.name == b"ABOR"]
             self.sent -= len([entry for entry in given_up if not entry.own])
             self.pending = [each for each in self.pending if each.upper() != b"ABOR"]
 

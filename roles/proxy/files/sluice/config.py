@@ -110,11 +110,13 @@ class ClientSide(LegSettings):
     """The leg towards the clients: `peers` may connect to `control_port`.
 
     greeting: the lines of the 220 that a client gets, none for the server's or the proxy's own.
+    identity: they are the hop before, and say first for whom (PROTOCOL 14.1).
     """
 
     peers: tuple[Network, ...]
     control_port: int
     greeting: tuple[str, ...] = ()
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,15 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """The hop that every session goes to: its hosts in order, or with `spread` in a random one."""
+    """The hop that every session goes to: its hosts in order, or with `spread` in a random one.
+
+    identity: it wants to know for whom (PROTOCOL 14.1).
+    """
 
     hosts: tuple[Host, ...]
     control_port: int
     spread: bool = False
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,7 @@ class Settings:
     timeouts: Timeouts
     limits: Limits = Limits()
     workers: int = 0  # as many as there are processors
+    xferlog: bool = False  # a line for each file, as wu-ftpd wrote it
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -234,10 +241,13 @@ def parse(data: dict[str, Any]) -> Settings:
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
     workers = top.take("workers", _workers, "1 to 64 processes", 0)
+    xferlog = top.take("xferlog", _flag, "true or false", False)
     top.done()
     if problems:
         raise ConfigError(problems)
-    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers)
+    return Settings(
+        hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers, xferlog
+    )
 
 
 class _Table:
@@ -384,6 +394,7 @@ def _client_side(table: _Table) -> ClientSide:
         greeting=table.take("greeting", _greeting, "1 to 20 printable lines of at most 200 characters")
         if "greeting" in table
         else (),
+        identity=table.take("identity", _flag, "true or false", False),
     )
 
 
@@ -410,8 +421,12 @@ def _next_hop(table: _Table) -> NextHop:
         )
         for entry in table.list_of_tables("hosts")
     )
-    port = table.take("control_port", _port, "a port of 1 to 65535")
-    return NextHop(hosts, port, bool(table.take("order", _ORDERS.__getitem__, " or ".join(_ORDERS), False)))
+    return NextHop(
+        hosts,
+        table.take("control_port", _port, "a port of 1 to 65535"),
+        bool(table.take("order", _ORDERS.__getitem__, " or ".join(_ORDERS), False)),
+        table.take("identity", _flag, "true or false", False),
+    )
 
 
 def _servers(table: _Table) -> Servers:

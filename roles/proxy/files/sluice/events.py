@@ -31,6 +31,7 @@ class Timer(Enum):
 
     __hash__ = object.__hash__  # as above
 
+    IDENTITY = "identity"  # the header of the hop before (14.1)
     CONNECT = "connect"  # one attempt at the control connection
     GREETING = "greeting"
     LINE = "line"  # a command line that has begun (2.11)

@@ -39,11 +39,13 @@ class Journal:
         if to_journal:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
-    def write(self, event: str, message: str, priority: int = 6, **fields: str) -> None:
-        """Write one record. event: SLUICE_EVENT; priority: 0-7 as syslog has them."""
+    def write(
+        self, event: str, message: str, priority: int = 6, identifier: str = "sluice", **fields: str
+    ) -> None:
+        """Write one record. event: SLUICE_EVENT; priority: 0-7 as syslog has them; identifier: for -t."""
         record = {"MESSAGE": message, "PRIORITY": str(priority), "SLUICE_EVENT": event} | fields
         if self._socket:
-            record["SYSLOG_IDENTIFIER"] = "sluice"
+            record["SYSLOG_IDENTIFIER"] = identifier
         try:
             written = self._send(record)
         except OSError:

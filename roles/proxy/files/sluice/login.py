@@ -19,6 +19,7 @@ class Login:
         self._client = client
         self.user = b""
         self.done = False
+        self.type = b"A"  # the representation type: its first letter (RFC 959 3.1.1)
         self.epsv_all = False
         self.destination: access.Destination | None = None
         self.opened = False  # by OPEN or SITE, not by USER
@@ -93,6 +94,7 @@ class Login:
         """Take in the server's final reply to USER, PASS, ACCT or REIN (2.6, 2.9)."""
         if kind is Kind.REIN and code < 300:
             self.done = self.epsv_all = False
+            self.type = b"A"
         elif kind in (Kind.USER, Kind.LOGIN):
             if code < 500:
                 self.done = self.done and kind is Kind.LOGIN

@@ -23,6 +23,7 @@ from sluice.memory import Memory
 from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
+from sluice.protocol.identity import HeaderError, HeaderReader, Identity, write_header
 from sluice.protocol.lines import SYNCH, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, multiline, reply
 from sluice.protocol.verbs import Command, Kind, Mode, parse_command
@@ -32,6 +33,7 @@ from sluice.upstream import Dead, Phase, Upstream
 _COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
 _PASSIVE = (227, 228, 229)  # name an address; the proxy asks for it, no client's command does
 _ASIDE = 8  # commands that may overtake a transfer before the first of them is answered
+_HEADER = 10.0  # s for the header of the hop before (14.1)
 _LINE = 30.0  # s for the rest of a command line (2.11)
 _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, or never is (5.4)
 
@@ -51,6 +53,8 @@ class Session:
         self.over = False  # what is left then is the net's to close
         self._upstream = Upstream(self)
         self._ident = ident
+        self._header = HeaderReader() if settings.client_side.identity else None  # None once it is whole
+        self._identity: Identity | None = None  # as the hop before said
         self._actions: list[Action] = []
         self._client = ClientEnd(self.do, settings.limits.command_line)
         self._login = Login(settings, peer.address)
@@ -90,7 +94,16 @@ class Session:
 
     def start(self) -> list[Action]:
         """Return what to do first."""
-        self._log("session-start", f"session from {self.client_peer}")
+        if self._header:
+            self.deadlines.start(Timer.IDENTITY, _HEADER)
+            return self._flush()
+        self._begin()
+        return self._settle(event=None)
+
+    def _begin(self) -> None:
+        """It is known whose session this is."""
+        way = f" by way of {self.client_peer}" if self._identity else ""
+        self._log("session-start", f"session from {self._named_client()}{way}")
         total = self.settings.timeouts.total
         if total is not None:
             self.deadlines.start(Timer.TOTAL, total)
@@ -102,7 +115,6 @@ class Session:
         else:
             own = f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."
             self._client.send(self._greeting() or reply(own))
-        return self._settle(event=None)
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event; return what to do."""
@@ -110,6 +122,16 @@ class Session:
             if isinstance(event, events.Incoming):
                 self.do(events.Drop(event.transfer, event.token))
             return self._flush()
+        if self._header:
+            self._introduce(self._header, event)
+            if self._header:
+                return self._flush()
+        else:
+            self._take(event)
+        self._go_on()
+        return self._settle(event)
+
+    def _take(self, event: Event) -> None:
         match event:
             case events.Received(leg=Leg.CLIENT, data=data):
                 self._client.feed(data)
@@ -121,6 +143,7 @@ class Session:
                 self._server_ended()
             case events.Connected(local=local):
                 self._upstream.connected(local)
+                self._introduce_onward()
             case events.ConnectFailed(cause=cause):
                 self._dead(self._upstream.failed(cause))
             case events.Resolved():
@@ -133,8 +156,6 @@ class Session:
                 self._end("this session was ended by an operator", "proxy-error")
             case _:
                 self._data(event)
-        self._go_on()
-        return self._settle(event)
 
     def crash(self) -> list[Action]:
         """End the session after an error of the proxy's own (6.4)."""
@@ -181,13 +202,67 @@ class Session:
         fields = {
             "SLUICE_HOP": self.settings.hop,
             "SLUICE_SESSION": self._ident,
-            "SLUICE_CLIENT": str(self.client_peer),
+            "SLUICE_CLIENT": str(self._named_client()),
         }
+        if self._identity:
+            fields["SLUICE_PEER"] = str(self.client_peer)
         if self._login.user:
             fields["SLUICE_USER"] = show(self._login.user)
         if self.server_name:
             fields["SLUICE_SERVER"] = str(self.server_peer)
         return fields
+
+    # --- carried identity ------------------------------------------------------------------------
+
+    def _introduce(self, header: HeaderReader, event: Event) -> None:
+        """Learn from the hop before for whom it comes; what is no header gets no reply (14.1)."""
+        cause = ""
+        match event:
+            case events.Received(data=data):
+                try:
+                    header.feed(data)
+                except HeaderError as error:
+                    cause = str(error)
+            case events.Ended():
+                cause = "the connection ended before its PROXY header was whole"
+            case events.Expired():
+                cause = f"no whole PROXY header within {_HEADER:g} s"
+            case _:
+                cause = "the proxy is shutting down"
+        if cause:
+            self.refused(f"{self.client_peer}: {cause}")
+            self.deadlines.cancel(Timer.IDENTITY)
+            self.do(events.Close(Leg.CLIENT))
+            self.over = True
+        elif header.rest is not None:
+            self.deadlines.cancel(Timer.IDENTITY)
+            self._header = None
+            self._identity = header.identity
+            if self._identity and self._identity.session:
+                self._ident = self._identity.session
+            self._begin()
+            self._client.feed(header.rest)
+
+    def _introduce_onward(self) -> None:
+        """Tell a next hop that wants to know for whom this session is, before all else (14.1, 14.2)."""
+        if self.settings.next_hop and self.settings.next_hop.identity:
+            port = self.settings.client_side.control_port
+            own = Identity(self.client_peer.address, self.client_peer.port, self.client_local, port, "")
+            header = write_header(replace(self._identity or own, session=self._ident))
+            self.do(events.Send(Leg.SERVER, header))
+
+    def _named_client(self) -> Endpoint:
+        """The client as logs name it. What a client may do is asked of `client_peer` always (10.1)."""
+        who = self._identity
+        return Endpoint(who.client, who.client_port) if who else self.client_peer
+
+    def _shown(self, command: Command) -> dict[str, str]:
+        """What a transfer's record says of its command."""
+        return {
+            "SLUICE_COMMAND": show(command.verb.name),
+            "SLUICE_FILE": show(command.argument),
+            "SLUICE_TYPE": show(self._login.type),
+        }
 
     # --- from the client -------------------------------------------------------------------------
 
@@ -348,7 +423,7 @@ class Session:
 
     def _drop_setup(self) -> None:
         if self._transfer:
-            self._transfer.close("", "", "")
+            self._transfer.close("", {})
             self._transfer = None
 
     def _abort(self, command: Command) -> None:
@@ -472,6 +547,8 @@ class Session:
         if entry is self._current:
             self._current = None
         self._login.answered(kind, code)
+        if entry.command and entry.verb.name == b"TYPE" and code < 300:
+            self._login.type = entry.command.argument.strip(b" ")[:1].upper()
         if kind is Kind.REIN and code < 300:  # 2.9
             self._drop_setup()
         elif kind is Kind.QUIT and code < 500:
@@ -604,7 +681,7 @@ class Session:
             self._client.send(bytes(self._held))
             self._held.clear()
         if command:
-            transfer.close(outcome, show(command.verb.name), show(command.argument))
+            transfer.close(outcome, self._shown(command))
         if self._farewell is not None:
             self._client.send(self._farewell)
             self._end("", final=True)
@@ -685,7 +762,7 @@ class Session:
         if transfer and self._current and broken:
             command = self._current.command
             assert command is not None  # noqa: S101 - a client's command
-            transfer.close(outcome, show(command.verb.name), show(command.argument))
+            transfer.close(outcome, self._shown(command))
         else:
             self._drop_setup()
         self._transfer = None

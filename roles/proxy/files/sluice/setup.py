@@ -79,7 +79,7 @@ class ServerSetUp:
         self.outcome = "refused"
         self.port = 0  # the local port
         self.peer_port = 0
-        self.elsewhere = ""  # the far end's address where it is not its control connection's
+        self.elsewhere: Address | None = None  # the far end's address where it is not its control connection's
         self.talking = False  # commands of the client would get between it and the server
         self._asked: set[bytes] = set()
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
@@ -164,7 +164,7 @@ class ServerSetUp:
             self._fail(reason)
             return
         self.peer_port = port
-        self.elsewhere = "" if peer == control.server_peer.address else str(peer)
+        self.elsewhere = None if peer == control.server_peer.address else peer
         self.talking = False
         control.deadlines.start(Timer.SERVER_DATA, control.settings.timeouts.data_connect)
         control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
@@ -233,7 +233,7 @@ class ServerSetUp:
         """The server has connected to the listener."""
         self._control.deadlines.cancel(Timer.SERVER_DATA)
         self.peer_port = peer.port
-        self.elsewhere = "" if peer.address == self._control.server_peer.address else str(peer.address)
+        self.elsewhere = None if peer.address == self._control.server_peer.address else peer.address
         self.state = State.CONNECTED
 
     # --- both ---

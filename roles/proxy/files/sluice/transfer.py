@@ -42,9 +42,8 @@ class Transfer:
         self.client = State.WAITING
         self._client_port = 0
         self._client_peer_port = target.port if target else 0
-        self._client_elsewhere = (
-            str(target.address) if target and target.address != control.client_peer.address else ""
-        )
+        elsewhere = target and target.address != control.client_peer.address
+        self._client_elsewhere = target.address if target and elsewhere else None
         self.server = ServerSetUp(control, number, mode)
         self.verb_sent = False
         self.upload: bool | None = False  # None: not known yet
@@ -155,7 +154,7 @@ class Transfer:
         if client:
             control.deadlines.cancel(Timer.CLIENT_DATA)
             self._client_peer_port = event.peer.port
-            self._client_elsewhere = str(event.peer.address) if elsewhere else ""
+            self._client_elsewhere = event.peer.address if elsewhere else None
             self.client = State.CONNECTED
         else:
             self.server.connected(event.peer)
@@ -275,8 +274,8 @@ class Transfer:
             return self.failure.outcome, self.own_reply(self.failure.code, self.failure.cause)
         return ("complete", raw) if self.delivered else None
 
-    def close(self, outcome: str, command: str, file: str) -> None:
-        """End it: log it when a verb used it, and let go of its sockets.
+    def close(self, outcome: str, command: dict[str, str]) -> None:
+        """End it: log it when a verb used it, and let go of its sockets. `command`: its fields in the log.
 
         Delivered data closes in peace, all else with RST. Outcome "" logs nothing.
         """
@@ -284,21 +283,24 @@ class Transfer:
         self._cancel_timers()
         self._control.deadlines.cancel(Timer.ABORT)
         if outcome:
-            fields = {
-                "SLUICE_COMMAND": command,
-                "SLUICE_FILE": file,
+            control, server = self._control, self.server
+            client_own = Endpoint(control.client_local, self._client_port)
+            client_far = Endpoint(self._client_elsewhere or control.client_peer.address, self._client_peer_port)
+            server_own = Endpoint(control.server_local, server.port)
+            server_far = Endpoint(server.elsewhere or control.server_peer.address, server.peer_port)
+            fields = command | {
                 "SLUICE_CLIENT_MODE": self.mode.value,
-                "SLUICE_SERVER_MODE": self.server.mode.value,
-                "SLUICE_CLIENT_PORTS": f"{self._client_port}:{self._client_peer_port}",
-                "SLUICE_SERVER_PORTS": f"{self.server.port}:{self.server.peer_port}",
+                "SLUICE_SERVER_MODE": server.mode.value,
+                "SLUICE_CLIENT_DATA": f"{client_own} {client_far}",
+                "SLUICE_SERVER_DATA": f"{server_own} {server_far}",
                 "SLUICE_OUTCOME": outcome,
             }
-            for side, address in (("CLIENT", self._client_elsewhere), ("SERVER", self.server.elsewhere)):
-                if address:  # not the one of the control connection, which every record names
-                    fields[f"SLUICE_{side}_DATA"] = address
-            message = f"{command} {file}: {outcome}" if file else f"{command}: {outcome}"
-            if self.failure:
-                message += f", {self.failure.cause}"
+            message = " ".join(filter(None, (command["SLUICE_COMMAND"], command["SLUICE_FILE"])))
+            message += f": {outcome}"
+            cause = self.failure.cause if self.failure else server.cause
+            if outcome != "complete" and cause:
+                fields["SLUICE_REASON"] = cause
+                message += f", {cause}"
             self._control.do(events.Log("transfer", message, 6, self.number, fields))
         if not self.delivered:
             self._control.do(events.Reset(self.number))

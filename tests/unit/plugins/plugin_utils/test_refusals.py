@@ -90,7 +90,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.prefer",
         "x",
-        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order",
+        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order, identity",
     ),
     (
         "hops.0.name",
@@ -175,6 +175,16 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.0.order",
         "spread",
         "sluice_topology.hops[0].order: found 'spread' on the first hop, expected it on a later one: clients pick their host themselves",
+    ),
+    (
+        "hops.0.identity",
+        True,
+        "sluice_topology.hops[0].identity: found true on hop F, expected it on a later hop only, for nobody tells the first one more than it sees",
+    ),
+    (
+        "hops.1.identity",
+        "yes",
+        "sluice_topology.hops[1].identity: found 'yes', expected true or false",
     ),
     (
         "hops.0.resolvers",
@@ -333,7 +343,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "servers.name",
         ["a"],
         "sluice_topology.servers: found the unknown key 'name', expected only networks, control_ports, ports, fixed, "
-        "names",
+        "names, data_networks",
     ),
     (
         "servers.names",

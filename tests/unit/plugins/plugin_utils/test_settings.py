@@ -276,3 +276,28 @@ def test_7_9_a_rule_may_name_a_server(servers: Any) -> None:
     rules = read_commands([{"servers": ["192.0.2.0/24", "Ftp.Example.Org"], "deny": ["SITE"]}], path.servers)
     found = settings(path, path.host("n1"), read_timeouts(None), rules)["server_side"]["commands"]
     assert found == [{"networks": ["192.0.2.0/24"], "names": ["ftp.example.org"], "deny": ["SITE"]}]
+
+
+def test_14_1_and_14_3_a_hop_and_the_one_before_agree_on_identity() -> None:
+    topology = twenty_lines()
+    topology["hops"].insert(
+        1, {"name": "M", "hosts": {"m1": {"client_side": "10.9.0.1", "server_side": "10.9.1.1"}}}
+    )
+    for asks in (set[str](), {"M"}, {"N"}, {"M", "N"}):
+        for hop in topology["hops"][1:]:
+            hop["identity"] = hop["name"] in asks
+        f, m, n = (of(host, topology) for host in ("f1", "m1", "n1"))
+        for name, near, far in (("M", f, m), ("N", m, n)):
+            assert near["next_hop"].get("identity", False) is (name in asks)
+            assert far["client_side"].get("identity", False) is (name in asks)
+        assert "identity" not in f["client_side"]
+
+
+def test_14_1_per_client_rules_and_limits_stay_with_the_first_hop() -> None:
+    """What N learns of the client is for its log."""
+    path = read_path(changed("hops.1.identity", True), limits={"sessions": 9, "sessions_per_client": 5})
+    rules = read_commands([{"clients": ["10.1.0.128/25"], "preset": "read-only"}], path.servers)
+    found = settings(path, path.host("n1"), read_timeouts(None), rules)
+    assert found["limits"] == {"sessions": 9}
+    assert "commands" not in found["client_side"]
+    assert found["client_side"]["peers"] == ["10.2.0.1/32"]

@@ -200,3 +200,12 @@ def test_what_is_no_plan_is_a_sentence(read: Any, message: str) -> None:
     with pytest.raises(DescriptionError) as caught:
         read(read_path(changed("hops.0.name", "F")))
     assert message in str(caught.value)
+
+
+def test_14_1_a_hop_that_asks_for_identity_is_told_that_the_hop_before_speaks_for_itself() -> None:
+    path = read_path(changed("hops.1.identity", True))
+    found = plan(path, read_scopes("scopes", {"f1": {}, "n1": {}}, path), ENDS)
+    asked = {(probe.opener, probe.acceptor) for probe in probes_of(found) if probe.identity}
+    assert asked == {("f1", "n1")}
+    assert all(probe.greets and probe.passes for probe in probes_of(found) if probe.identity)
+    assert not any(probe.identity for probe in probes_of(two_hops(ends=ENDS)))

@@ -19,6 +19,7 @@ from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.probe import Step, as_data, leg_of
 from sluice.protocol.addresses import Address
+from sluice.protocol.identity import LOCAL
 from sluice.protocol.replies import ReplyFault, ReplyReader
 from sluice.protocol.verbs import Mode
 from sluice.setup import ServerSetUp, State
@@ -174,6 +175,8 @@ class Walk:
             closed=lambda: None,
         )
         self._control.read(True)
+        if self.settings.next_hop and self.settings.next_hop.identity:
+            self._control.send(LOCAL)  # a session of this hop's own (14.1)
         seconds = self.settings.timeouts.greeting
         code, text = 120, ""
         while code < 200:  # 120: soon (2.1)

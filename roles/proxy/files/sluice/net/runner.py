@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from sluice import events
+from sluice import events, xferlog
 from sluice.deadlines import NEVER
 from sluice.events import Action, Event, Leg
 from sluice.journal import Journal
@@ -257,6 +258,11 @@ class Runner:
             fields["SLUICE_BYTES"] = str(channel.bytes if channel else 0)
             fields["SLUICE_SECONDS"] = f"{channel.seconds if channel else 0:.3f}"
         self._journal.write(action.event, action.message, action.priority, **fields)
+        if action.transfer is not None and self._session.settings.xferlog:
+            line = xferlog.format_line(fields, time.localtime())
+            if line:
+                ids = {key: fields[key] for key in ("SLUICE_HOP", "SLUICE_SESSION")}
+                self._journal.write("xferlog", line, 6, "sluice-xferlog", **ids)
 
     # --- the server's control connection ---------------------------------------------------------
 

@@ -128,8 +128,10 @@ class Worker:
             SLUICE_CLIENT=str(peer),
             SLUICE_REASON=reason,
         )
-        with contextlib.suppress(OSError):
-            sock.send(f"421 {hop}: {reason}.\r\n".encode())
+        side = self._settings.client_side
+        if access.inside(peer.address, side.peers) or not side.identity:  # 14.1: a stranger gets no word
+            with contextlib.suppress(OSError):
+                sock.send(f"421 {hop}: {reason}.\r\n".encode())
         sock.close()
 
     def _finished(self, runner: Runner, client: Address) -> None:
