@@ -79,7 +79,9 @@ class ServerSetUp:
         self.outcome = "refused"
         self.port = 0  # the local port
         self.peer_port = 0
-        self.elsewhere: Address | None = None  # the far end's address where it is not its control connection's
+        self.elsewhere: Address | None = (
+            None  # the far end's address where it is not its control connection's
+        )
         self.talking = False  # commands of the client would get between it and the server
         self._asked: set[bytes] = set()
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing

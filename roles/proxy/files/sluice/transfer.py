@@ -285,7 +285,9 @@ class Transfer:
         if outcome:
             control, server = self._control, self.server
             client_own = Endpoint(control.client_local, self._client_port)
-            client_far = Endpoint(self._client_elsewhere or control.client_peer.address, self._client_peer_port)
+            client_far = Endpoint(
+                self._client_elsewhere or control.client_peer.address, self._client_peer_port
+            )
             server_own = Endpoint(control.server_local, server.port)
             server_far = Endpoint(server.elsewhere or control.server_peer.address, server.peer_port)
             fields = command | {

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from sluice import access, events
 from sluice.config import Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg
 from sluice.memory import Memory
 from sluice.net.control import Connector, ControlSocket, from_text
@@ -110,6 +111,9 @@ class Walk:
     def __init__(self, settings: Settings, to: Endpoint, errand: Errand) -> None:
         self.settings = settings
         self.memory = Memory(time.monotonic)  # its own: what sessions have learned is not to hide anything
+        self.deadlines = Deadlines(
+            time.monotonic
+        )  # for ServerSetUp; nobody looks, a walk has limits of its own
         self.client_peer = self.server_peer = to
         local = settings.server_side.local(to.address.version)
         assert local is not None  # noqa: S101 - other targets were left out
@@ -154,7 +158,11 @@ class Walk:
     async def _connect(self) -> None:
         connected: asyncio.Future[Any] = self._loop.create_future()
         connector = Connector(
-            self._loop, self.server_local, self.server_peer, connected.set_result, connected.set_result
+            self._loop,
+            self.server_local,
+            self.server_peer,
+            lambda sock, _local: connected.set_result(sock),
+            connected.set_result,
         )
         seconds = self.settings.timeouts.connect
         try:
