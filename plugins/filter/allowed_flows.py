@@ -72,13 +72,13 @@ _value:
   elements: dict
   contains:
     leg:
-      description: The leg, its client end first; V(HOP-resolver) for DNS.
+      description: The leg, its client end first; V(HOP-resolver) for DNS, V(monitor-HOP) for metrics.
       type: str
       sample: C-F
     channel:
       description: What the connection carries.
       type: str
-      choices: [control, data, dns]
+      choices: [control, data, dns, metrics]
     mode:
       description: V(active) or V(passive) for data, else null.
       type: str

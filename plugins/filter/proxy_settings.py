@@ -111,6 +111,9 @@ _value:
       description:
         - The servers' networks and control ports, perhaps C(names), C(fixed), C(resolvers).
       type: dict
+    metrics:
+      description: Where the proxy answers scrapes, and who may scrape it; missing where nobody may.
+      type: dict
     timeouts:
       description: Timeouts in seconds.
       type: dict

@@ -19,7 +19,10 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CLIENTS,
     CONTROL_PORT,
     DEFAULT_PORTS,
+    METRICS_PORT,
+    MONITOR,
     PASSIVE,
+    RESOLVER,
     SERVERS,
     UNPRIVILEGED,
     Address,
@@ -29,6 +32,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     Limits,
     Network,
     Path,
+    PortRange,
     Ports,
     Servers,
     Side,
@@ -55,6 +59,13 @@ __all__ = ["DescriptionError", "host_on_path", "read_path"]
 
 TOPOLOGY = "sluice_topology"
 SIDES = ("client_side", "server_side")
+# Names that stand in flows beside those of the hops.
+OTHERS = {
+    CLIENTS: "the clients",
+    SERVERS: "the servers",
+    RESOLVER: "the name servers",
+    MONITOR: "who scrapes metrics",
+}
 MODES = {ACTIVE: frozenset({ACTIVE}), PASSIVE: frozenset({PASSIVE}), "both": frozenset({ACTIVE, PASSIVE})}
 ORDERS = ("in_order", "spread")
 HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds 128 characters
@@ -167,12 +178,13 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
     place = f"{TOPOLOGY}.hops"
     entries = sequence(place, value, "hops")
     hops: list[Hop] = []
-    names: set[str] = {CLIENTS, SERVERS}
+    names = set(OTHERS)
     hosts: dict[str, str] = {}
     addresses: dict[Address, str] = {}
     for i, entry in enumerate(entries):
         at = f"{place}[{i}]"
-        found = mapping(at, entry, ["name", "hosts"], ["resolvers", "order", "identity"])
+        keys = ["resolvers", "order", "identity", "metrics_from"]
+        found = mapping(at, entry, ["name", "hosts"], keys)
         name = _hop_name(f"{at}.name", found["name"], names)
         members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
         resolvers: tuple[Address, ...] = ()
@@ -193,8 +205,11 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
                 "it on a later hop only, for nobody tells the first one more than it sees",
             )
         spread = _spread(f"{at}.order", i, found.get("order", ORDERS[0]))
-        hops.append(Hop(name, members, resolvers, spread, identity))
+        scrapers = networks(f"{at}.metrics_from", found["metrics_from"]) if "metrics_from" in found else ()
+        hops.append(Hop(name, members, resolvers, spread, identity, scrapers))
+        _check_scraped(at, hops[-1])
     _check_public(hops)
+    _check_metrics_addresses(hops)
     return tuple(hops)
 
 
@@ -222,12 +237,8 @@ def _hop_name(place: str, value: object, taken: set[str]) -> str:
     if not isinstance(value, str) or not HOP_NAME.fullmatch(value):
         wrong(place, shown(value), what)
     if value in taken:
-        ends = f"the name of the {'clients' if value == CLIENTS else 'servers'}"
-        wrong(
-            place,
-            f"{shown(value)}, {ends if value in (CLIENTS, SERVERS) else 'which another hop has'}",
-            "a name of its own",
-        )
+        whose = f"the name of {OTHERS[value]}" if value in OTHERS else "which another hop has"
+        wrong(place, f"{shown(value)}, {whose}", "a name of its own")
     taken.add(str(value))
     return str(value)
 
@@ -245,13 +256,75 @@ def _hosts(
         if name in hosts:
             wrong(at, f"the host {name} again, which stands at {hosts[name]}", "a host in one place only")
         hosts[str(name)] = at
-        found = mapping(at, entry, SIDES, ["public", "ports"])
+        found = mapping(at, entry, SIDES, ["public", "ports", "metrics"])
         public = mapping(f"{at}.public", found["public"], [], SIDES) if "public" in found else {}
         sides = [_side(at, side, found[side], public.get(side), addresses) for side in SIDES]
         ports = _ports(f"{at}.ports", found["ports"], defaults) if "ports" in found else defaults
-        result.append(Host(str(name), sides[0], sides[1], ports))
+        metrics = _metrics(f"{at}.metrics", found["metrics"], ports) if "metrics" in found else None
+        result.append(Host(str(name), sides[0], sides[1], ports, metrics))
         _check_alike(at, result[0], result[-1])
     return tuple(result)
+
+
+def _metrics(place: str, value: object, ports: Ports) -> tuple[Address, int]:
+    """Where a host answers scrapes: `ADDRESS`, `IPV4:PORT` or `[IPV6]:PORT`, outside of its four ranges."""
+    host, said = _host_and_port(value) if isinstance(value, str) else ("", None)
+    try:
+        found = ip_address(host)
+    except ValueError:
+        wrong(place, shown(value), "ADDRESS, IPV4:PORT or [IPV6]:PORT")
+    if "%" in host or found.is_multicast or found.is_unspecified or found.is_loopback or found.is_link_local:
+        wrong(place, shown(value), "an address that those who scrape it can reach")
+    chosen = METRICS_PORT if said is None else port(place, said)
+    if chosen < UNPRIVILEGED.first:
+        wrong(place, f"port {chosen}", f"a port from {UNPRIVILEGED.first} to {UNPRIVILEGED.last}")
+    for side, each in (("client_side", ports.client_side), ("server_side", ports.server_side)):
+        for leaf, used in (("listen", each.listen), ("source", each.source)):
+            if used.overlaps(PortRange(chosen, chosen)):
+                wrong(
+                    place,
+                    f"port {chosen} of {side}.{leaf} {used}",
+                    "a port outside of the host's four ranges",
+                )
+    return found, chosen
+
+
+def _check_scraped(at: str, hop: Hop) -> None:
+    """Who scrapes and where stand together, on each host of the hop, in a family that both have."""
+    for host in hop.hosts:
+        place = f"{at}.hosts.{host.name}"
+        if host.metrics and not hop.metrics_from:
+            wrong(
+                f"{place}.metrics", f"{host.metrics[0]}", f"metrics_from on hop {hop.name}: who may scrape it"
+            )
+        if hop.metrics_from and not host.metrics:
+            wrong(place, "no metrics", f"the address that answers metrics_from of hop {hop.name}")
+        if host.metrics and host.metrics[0].version not in {each.version for each in hop.metrics_from}:
+            version = host.metrics[0].version
+            wrong(
+                f"{place}.metrics",
+                f"{host.metrics[0]}",
+                f"an IPv{version} network in metrics_from, or another family",
+            )
+
+
+def _check_metrics_addresses(hops: list[Hop]) -> None:
+    """The address that a host answers scrapes on is no other host's."""
+    owners: dict[Address, str] = {}
+    every = [
+        (f"{TOPOLOGY}.hops[{i}].hosts.{host.name}", host) for i, hop in enumerate(hops) for host in hop.hosts
+    ]
+    for at, host in every:
+        owners |= {
+            each.address: at for side in (host.client_side, host.server_side) for each in side.addresses
+        }
+    for at, host in every:
+        if host.metrics and owners.setdefault(host.metrics[0], at) != at:
+            wrong(
+                f"{at}.metrics",
+                f"{host.metrics[0]}, which stands at {owners[host.metrics[0]]} too",
+                "an address of its own",
+            )
 
 
 def _check_alike(at: str, first: Host, host: Host) -> None:

@@ -22,9 +22,12 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     ANY_PORT,
     CLIENTS,
     CONTROL_PORT,
+    MONITOR,
     PASSIVE,
+    RESOLVER,
     SERVERS,
     Address,
+    Hop,
     Host,
     Network,
     Path,
@@ -35,7 +38,6 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 )
 
 PROXY_USER = "proxy user"
-RESOLVER = "resolver"
 DNS_PORT = PortRange(53, 53)
 CONTROL = (PortRange(CONTROL_PORT, CONTROL_PORT),)
 
@@ -53,7 +55,7 @@ class Flow:
     """
 
     leg: str
-    channel: Literal["control", "data", "dns"]
+    channel: Literal["control", "data", "dns", "metrics"]
     mode: Literal["active", "passive"] | None
     direction: Literal["in", "out"]
     host: str
@@ -110,7 +112,7 @@ class _End:
 
 
 def derive(path: Path, host: Host) -> tuple[Flow, ...]:
-    """The host's flows: its client leg, its server leg, then DNS where its hop has resolvers.
+    """The host's flows: its client leg, its server leg, then DNS and metrics where its hop has them.
 
     In a leg control stands first, then active, then passive. The cost is in proportion to these legs:
     nothing else of the path is looked at.
@@ -121,7 +123,7 @@ def derive(path: Path, host: Host) -> tuple[Flow, ...]:
     flows = list(_leg(path, position, _nearer(path, position), here, local=here, side=host.client_side))
     here = _own_end(name, host.server_side, host.ports.server_side)
     flows += _leg(path, position + 1, here, _further(path, position), local=here, side=host.server_side)
-    return (*flows, *_dns(path, position))
+    return (*flows, *_dns(path, position), *_metrics(path.hops[position], host))
 
 
 def _nearer(path: Path, position: int) -> _End:
@@ -243,6 +245,32 @@ def _dns(path: Path, position: int) -> Iterator[Flow]:
             peer_is_hop=False,
             user=PROXY_USER,
             why=f"names of servers: {hop.name} asks its resolvers",
+        )
+
+
+def _metrics(hop: Hop, host: Host) -> Iterator[Flow]:
+    """Scrapes exist only where the hop says from where, and each host of it at which address."""
+    if host.metrics:
+        address, port = host.metrics
+        yield Flow(
+            leg=f"{MONITOR}-{hop.name}",
+            channel="metrics",
+            mode=None,
+            direction="in",
+            host=hop.name,
+            peer=MONITOR,
+            opener=MONITOR,
+            acceptor=hop.name,
+            peer_addresses=tuple(each for each in hop.metrics_from if each.version == address.version),
+            local_addresses=(address,),
+            protocol="tcp",
+            opener_ports=(ANY_PORT,),
+            acceptor_ports=(PortRange(port, port),),
+            peer_ports=(),
+            specified_by=None,
+            peer_is_hop=False,
+            user=PROXY_USER,
+            why=f"metrics: {MONITOR} scrapes {hop.name}",
         )
 
 

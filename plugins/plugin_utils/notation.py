@@ -21,7 +21,7 @@ def line(flow: Flow) -> str:
 
 def suffix(flow: Flow) -> str:
     """What tells lines apart that read alike: the mode of data, the protocol of DNS; else nothing."""
-    return f"({flow.mode or flow.protocol})" if flow.channel != "control" else ""
+    return f"({flow.mode or flow.protocol})" if flow.channel in ("data", "dns") else ""
 
 
 def comment(flow: Flow) -> str:

@@ -15,7 +15,10 @@ Network = IPv4Network | IPv6Network
 
 CLIENTS = "C"
 SERVERS = "S"
+RESOLVER = "resolver"  # the name servers that a hop asks
+MONITOR = "monitor"  # who scrapes metrics
 CONTROL_PORT = 21  # RFC 959 section 8: where every hop listens
+METRICS_PORT = 9421  # where a host answers scrapes unless it says another
 ACTIVE = "active"
 PASSIVE = "passive"
 
@@ -92,12 +95,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host that runs the proxy; `name` is its inventory name."""
+    """One host that runs the proxy; `name` is its inventory name, `metrics` where it answers scrapes."""
 
     name: str
     client_side: Side
     server_side: Side
     ports: Ports
+    metrics: tuple[Address, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class Hop:
 
     `resolvers` stands on the last hop only, where names are resolved. `spread`: the hop before takes its
     hosts in a random order, else as they are written. `identity`: the hop before, which there is, says
-    first for which client it comes.
+    first for which client it comes. `metrics_from` may scrape its hosts.
     """
 
     name: str
@@ -114,6 +118,7 @@ class Hop:
     resolvers: tuple[Address, ...] = ()
     spread: bool = False
     identity: bool = False
+    metrics_from: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

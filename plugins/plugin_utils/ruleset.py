@@ -76,10 +76,12 @@ def ruleset(
     position = path.positions[host.name]
     down = [flow for flow in flows if flow.leg == path.leg(position)]
     up = [flow for flow in flows if flow.leg == path.leg(position + 1)]
+    monitor = [flow for flow in flows if flow.channel == "metrics"]
     dns = [flow for flow in flows if flow.channel == "dns"]
     sets = [
         *_leg_sets("down", down),
         *_leg_sets("up", up),
+        *(_leg_sets("monitor", monitor) if monitor else []),
         *address_sets("dns", dns[0].peer_addresses if dns else ()),
         # All of the path on the client side of this host, and what lies beyond it.
         *address_sets("nearer", [*path.clients.networks, *_hop_addresses(path.hops[:position])]),
@@ -91,12 +93,14 @@ def ruleset(
     chains = [
         _inbound("down", down),
         _inbound("up", up),
+        *([_inbound("monitor", monitor)] if monitor else []),
         chain(
             "guard_in",
             [f"ct direction reply {REPLY} return", drop(NOT_A_FLOW)],
         ),
         _outbound("down", down, uid),
         _outbound("up", up, uid),
+        *([_outbound("monitor", monitor, uid)] if monitor else []),
         *([chain("out_dns", _dns_rules(dns, uid))] if dns else []),
         chain(
             "guard_out",
@@ -178,7 +182,7 @@ def _dns_rules(flows: Sequence[Flow], uid: int | str) -> Iterator[str]:
 
 def _input_rules(sets: Sequence[Set]) -> Iterator[str]:
     """A neighbour never comes over loopback, though the host's own address may lie in its networks."""
-    for side in ("down", "up"):
+    for side in ("down", "up", "monitor"):
         for version, ip in versions(sets, f"l{side}"):
             peers = f"{ip} saddr @{side}{version} {ip} daddr @l{side}{version}"
             yield f'iifname != "lo" meta l4proto tcp {peers} jump in_{side}'
@@ -188,7 +192,7 @@ def _input_rules(sets: Sequence[Set]) -> Iterator[str]:
 def _output_rules(
     sets: Sequence[Set], down: Sequence[Flow], up: Sequence[Flow], uid: int | str
 ) -> Iterator[str]:
-    for side in ("down", "up"):
+    for side in ("down", "up", "monitor"):
         for version, ip in versions(sets, f"l{side}"):
             peers = f"{ip} daddr @{side}{version} {ip} saddr @l{side}{version}"
             yield f'oifname != "lo" meta l4proto tcp {peers} jump out_{side}'

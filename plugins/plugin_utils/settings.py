@@ -145,6 +145,10 @@ def settings(
             result["servers"]["fixed"] = path.servers.fixed
         if hop.resolvers:
             result["servers"]["resolvers"] = [str(each) for each in hop.resolvers]
+    if host.metrics:
+        address, port = host.metrics
+        scrapers = [str(each) for each in hop.metrics_from if each.version == address.version]
+        result["metrics"] = {"address": str(address), "port": port, "peers": scrapers}
     result["timeouts"] = _nested(timeouts, path, position)
     limits = asdict(path.limits)
     if not clients:

@@ -154,16 +154,20 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
             }
             for name in scopes
         },
-        control={
-            host.name: [(str(each.address), str(CONTROL_PORT)) for each in host.client_side.addresses]
-            for host in hosts
-        },
+        control={host.name: list(_control_sockets(host)) for host in hosts},
         data={host.name: list(_data_sockets(path, host)) for host in hosts},
         towards={
             CLIENTS: [str(e.public) for host in path.hops[0].hosts for e in host.client_side.addresses],
             SERVERS: [str(e.public) for host in path.hops[-1].hosts for e in host.server_side.addresses],
         },
     )
+
+
+def _control_sockets(host: Host) -> Iterator[tuple[str, str]]:
+    for each in host.client_side.addresses:
+        yield str(each.address), str(CONTROL_PORT)
+    if host.metrics:
+        yield str(host.metrics[0]), str(host.metrics[1])
 
 
 def _data_sockets(path: Path, host: Host) -> Iterator[tuple[str, str]]:
@@ -300,6 +304,8 @@ def _forwarded(parties: _Parties) -> Iterator[Probe]:
 def _why_untried(path: Path, flow: Flow, hosts: Collection[str], ends: Mapping[str, End]) -> str:
     if flow.channel == "dns":
         return "resolvers are not asked"
+    if flow.channel == "metrics":
+        return "nobody of metrics_from takes part"
     if not flow.peer_is_hop:
         variable, where = (
             ("sluice_verify_client", "sluice_topology.clients.networks")

@@ -3,7 +3,8 @@
 
 Leg i (0 is C-F) uses 10.<10+i>.0.0/24 and 2001:db8:<10+i>::/64: its left end has .1, its right end .2, what
 the far end sees instead is .101 and .102, and .201 and .202 are further addresses of the two ends, which no
-description names. A hop's second host has ten more in each place (.11, .12, .111 ...), its third twenty.
+description names but for metrics. A hop's second host has ten more in each place (.11, .12, .111 ...), its
+third twenty.
 
 Between two positions stands a router of its own where one of them has several hosts, or something on the leg
 translates."""
@@ -15,10 +16,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
 
-from .edges import FAMILIES, addresses, network
+from .edges import FAMILIES, addresses, network, networks
 from .network import Node, Translation
 from .rules import Description
-from .scopes import GUARD, HALL, OFFICE, STATION, Scope
+from .scopes import GUARD, HALL, MONITOR, OFFICE, STATION, Scope
 
 NAMES: Final = ("F", "G", "H", "M", "N")
 STUB: Final = "127.0.0.53"
@@ -68,6 +69,7 @@ class PathSpec:
     server_ports: str = ""
     control_ports: tuple[int, ...] = ()
     resolvers: tuple[str, ...] = ()  # server: S has one of each family; stub: the last hop's own, on loopback
+    metrics: str = ""  # where hosts answer scrapes: own, at their client side's address; other; with :PORT
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     scope: Scope = GUARD
 
@@ -97,9 +99,10 @@ class PathSpec:
             {
                 "name": name,
                 "hosts": {
-                    host: _host(at, number, spec, one)
+                    host: _host(at, number, spec, one) | self._metrics(at, number)
                     for number, (host, one) in enumerate(zip(self.hosts_of(at), spec.hosts, strict=True))
                 },
+                **({"metrics_from": [*networks(MONITOR), *_both(at, 201)]} if self.metrics else {}),
             }
             for at, (name, spec) in enumerate(zip(self.names, self.hops, strict=True))
         ]
@@ -130,6 +133,8 @@ class PathSpec:
         """The network: at each position its places, and what stands between two."""
         last = len(self.hops)
         at_clients, at_servers = _edges(self.clients, 0), _edges(self.servers, 50)
+        if self.metrics:
+            at_clients = [*at_clients, MONITOR]
         if self.scope != GUARD:
             at_clients, at_servers = [*at_clients, STATION, OFFICE], [*at_servers, HALL]
         row = [[Node("C", (*_both(0, 1, 201), *addresses(*at_clients)))]]
@@ -151,6 +156,18 @@ class PathSpec:
         translations = _translations(leg, left, right)
         crowded = any(hop and hop.others for hop in (left, right))
         return [[Node(f"between{leg}", (), tuple(translations))]] if translations or crowded else []
+
+    def _metrics(self, at: int, number: int) -> dict[str, Any]:
+        """Where a host answers scrapes, over IPv4 or IPv6 in turns."""
+        kind, _, port = self.metrics.partition(":")
+        if not kind:
+            return {}
+        families = self.hops[at].families[0]
+        family = families[(at + number) % len(families)]
+        address = leg_address(at, family, (2 if kind == "own" else 202) + _MORE[number])
+        if port:
+            address = f"{address}:{port}" if family == 4 else f"[{address}]:{port}"
+        return {"metrics": address}
 
     def _resolver(self, kind: str) -> list[str]:
         return [STUB] if kind == "stub" else _both(len(self.hops), 53)

@@ -18,6 +18,8 @@ What `guard` means here, for a connection that a host with a policy opens, accep
 - FTP control between the two ends of the path is not forwarded past the proxy; anything else is, unless the
   kernel's FTP helper follows it.
 - All the rest is left alone.
+- Where a hop says who scrapes metrics, they may open to the host's one address and port for it; that port is
+  one that the proxy serves.
 - A resolver may be anywhere, on the host's own loopback, too (F23).
 - A host's own address is no neighbour, whatever networks the description names: a neighbour stands
   elsewhere.
@@ -91,6 +93,7 @@ class Host:
     hop: str
     client_side: Side
     server_side: Side
+    scrapes: Flow | None
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class Reference:
         self.control_ports = Ports.read(servers.get("control_ports", [CONTROL]))
         self.resolvers = Addresses.read(topology["hops"][-1].get("resolvers"))
         self.hops: tuple[tuple[Host, ...], ...] = tuple(
-            tuple(_host(name, hop["name"], said, ports or {}) for name, said in hop["hosts"].items())
+            tuple(_host(name, hop, said, ports or {}) for name, said in hop["hosts"].items())
             for hop in topology["hops"]
         )
         names = ["C", *(hop["name"] for hop in topology["hops"]), "S"]
@@ -310,6 +313,9 @@ class Reference:
                 line = f"resolver <- {me}: <- {user}: to port 53 ({protocol})"
                 resolver = Peer(self.resolvers, Ports.read(53), ANY_PORT)
                 flows.append(Flow(line, True, ANYWHERE, (resolver,), protocol, stub=True))
+        if host.scrapes:
+            flows.append(host.scrapes)
+            serve |= host.scrapes.ports
         beyond = [(_addresses(hosts), Ports.read(CONTROL)) for hosts in self.hops[position:]]
         return Policy(
             flows=tuple(flows),
@@ -446,7 +452,19 @@ def _addresses(hosts: Sequence[Host]) -> Addresses:
     return Addresses.join(side.all for host in hosts for side in (host.client_side, host.server_side))
 
 
-def _host(name: str, hop: str, said: Mapping[str, Any], ports: Mapping[str, Any]) -> Host:
+def _scrapes(hop: Mapping[str, Any], said: str) -> Flow:
+    """ADDRESS, IPV4:PORT or [IPV6]:PORT, and who may open to it."""
+    address, port = said, "9421"
+    if said.startswith("["):
+        address, _, port = said[1:].partition("]:")
+    elif said.count(":") == 1:
+        address, _, port = said.partition(":")
+    line = f"monitor -> {hop['name']}: -> proxy user: to port {port}"
+    peer = Peer(Addresses.read(hop["metrics_from"]), Ports.read(port), ANY_PORT)
+    return Flow(line, False, Addresses.read(address), (peer,))
+
+
+def _host(name: str, hop: Mapping[str, Any], said: Mapping[str, Any], ports: Mapping[str, Any]) -> Host:
     def side(key: str) -> Side:
         addresses = Addresses.read(said[key])
         public = Addresses.read(said.get("public", {}).get(key))
@@ -467,4 +485,5 @@ def _host(name: str, hop: str, said: Mapping[str, Any], ports: Mapping[str, Any]
             source=ranges["source"],
         )
 
-    return Host(name, hop, side("client_side"), side("server_side"))
+    scrapes = _scrapes(hop, said["metrics"]) if "metrics" in said else None
+    return Host(name, hop["name"], side("client_side"), side("server_side"), scrapes)

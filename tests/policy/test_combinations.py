@@ -66,6 +66,7 @@ class Combination:
             families=self.families,
             clients=random.choice([("leg",), ("host",), ("host", "edge")]),
             servers=random.choice([("leg",), ("host", "edge"), ("all",)]),
+            metrics=random.choice(["", "own", "other"]),
             scope=exclusive if self.scope == "exclusive" else GUARD,
         )
 

@@ -68,13 +68,15 @@ SERVERS: Final = ("host", "edge")
 # paths that use all that makes rules, and the host whose rules are changed
 PATHS: Final = {
     "guard-f1": PathSpec(
-        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
+        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub"), metrics="other"
     ),
     "guard-n1": PathSpec(
-        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub")
+        (SOURCE_20, HopSpec()), ("both",) * 3, servers=SERVERS, resolvers=("server", "stub"), metrics="other"
     ),
     "several-g1": PathSpec((SEVERAL, HopSpec(), SEVERAL), ("both",) * 4, servers=SERVERS),
-    "exclusive-f1": PathSpec((SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, scope=EXCLUSIVE),
+    "exclusive-f1": PathSpec(
+        (SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, metrics="own", scope=EXCLUSIVE
+    ),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)

@@ -81,6 +81,7 @@ def paths(draw: st.DrawFn) -> PathSpec:
         server_ports=draw(st.sampled_from(["", "40000-41000", "1024-1024"])),
         control_ports=draw(st.sampled_from([(), (21, 2121), (2121,), (990, 2100, 2121)])),
         resolvers=draw(st.sampled_from([(), (), ("server",), ("stub",), ("server", "stub")])),
+        metrics=draw(st.sampled_from(["", "own:1024", "other:1024"])),
         ports=draw(st.one_of(st.just(dict[str, Any]()), ranges())),
         scope=draw(SCOPES),
     )

@@ -134,6 +134,31 @@ def test_mistakes_about_servers(changes: dict[str, Any], problem: str) -> None:
     assert caught.value.problems == [problem]
 
 
+METRICS = {"address": "10.9.0.1", "port": 9421, "peers": ["10.9.0.0/24"]}
+
+
+def test_metrics_only_where_they_are_said() -> None:
+    found = config.parse(GOOD | {"metrics": METRICS}).metrics
+    assert found is not None
+    assert (str(found.address), found.port, [str(each) for each in found.peers]) == tuple(METRICS.values())
+    assert config.parse(GOOD).metrics is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"address": "all"}, "metrics.address: found 'all', expected an IP address."),
+        ({"port": 0}, "metrics.port: found 0, expected a port of 1 to 65535."),
+        ({"peers": []}, "metrics.peers: found [], expected a list of networks."),
+        ({"path": "/"}, "metrics.path: unknown key."),
+    ],
+)
+def test_mistakes_about_metrics(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(GOOD | {"metrics": METRICS | changes})
+    assert caught.value.problems == [problem]
+
+
 def test_all_mistakes_at_once() -> None:
     with pytest.raises(config.ConfigError) as caught:
         config.parse({"hop": ""})

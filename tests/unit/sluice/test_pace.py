@@ -15,6 +15,7 @@ from sluice.net.data import Channel
 from sluice.net.pace import STEP, Pace, PacedRelay, Shared
 from sluice.net.places import Counts, make_counts
 from sluice.net.relay import PipePool
+from sluice.tally import Tally
 
 MEGA = 1_000_000
 RST = struct.pack("ii", 1, 0)
@@ -132,6 +133,8 @@ class Bench:
             began=lambda: None,
             ended=self.ended.set,
             broken=lambda _sock: self.broken.set(),
+            tally=Tally(),
+            index=0,
             pace=pace,
         )
 

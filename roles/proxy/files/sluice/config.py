@@ -191,6 +191,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the proxy answers scrapes, and who may scrape it."""
+
+    address: Address
+    port: int
+    peers: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of sluice.toml; exactly one of next_hop and servers is there."""
 
@@ -204,6 +213,7 @@ class Settings:
     limits: Limits = Limits()
     workers: int = 0  # as many as there are processors
     xferlog: bool = False  # a line for each file, as wu-ftpd wrote it
+    metrics: Metrics | None = None
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -240,13 +250,14 @@ def parse(data: dict[str, Any]) -> Settings:
         }
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
+    metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     workers = top.take("workers", _workers, "1 to 64 processes", 0)
     xferlog = top.take("xferlog", _flag, "true or false", False)
     top.done()
     if problems:
         raise ConfigError(problems)
     return Settings(
-        hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers, xferlog
+        hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers, xferlog, metrics
     )
 
 
@@ -384,6 +395,14 @@ def _limits(table: _Table) -> Limits:
     kinds = {"command_line": (_line_length, "a length of 512 to 65536 bytes")}
     number = (_count, "a number above 0")
     return Limits(**{name: table.take(name, *kinds.get(name, number)) for name in named})
+
+
+def _metrics(table: _Table) -> Metrics:
+    return Metrics(
+        table.take("address", _address, "an IP address"),
+        table.take("port", _port, "a port of 1 to 65535"),
+        table.take("peers", _networks, "a list of networks"),
+    )
 
 
 def _client_side(table: _Table) -> ClientSide:

@@ -27,6 +27,7 @@ from sluice.protocol.identity import HeaderError, HeaderReader, Identity, write_
 from sluice.protocol.lines import SYNCH, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, multiline, reply
 from sluice.protocol.verbs import Command, Kind, Mode, parse_command
+from sluice.tally import Tally
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
 
@@ -42,21 +43,32 @@ class Session:
     """The decisions of one session; `handle` takes each event, in order, and returns what to do."""
 
     def __init__(
-        self, settings: Settings, ident: str, peer: Endpoint, local: Address, memory: Memory
+        self,
+        settings: Settings,
+        ident: str,
+        peer: Endpoint,
+        local: Address,
+        memory: Memory,
+        *,
+        tally: Tally | None = None,
     ) -> None:
-        """`peer`, `local`: the ends of the client's control connection; `memory`: what all sessions share."""
+        """`peer`, `local`: the ends of the client's control connection.
+
+        `memory`, `tally`: what all sessions share.
+        """
         self.settings = settings
         self.client_peer = peer
         self.client_local = local
         self.memory = memory
         self.deadlines = Deadlines(memory.clock)
+        self.tally = tally or Tally()
         self.over = False  # what is left then is the net's to close
         self._upstream = Upstream(self)
         self._ident = ident
         self._header = HeaderReader() if settings.client_side.identity else None  # None once it is whole
         self._identity: Identity | None = None  # as the hop before said
         self._actions: list[Action] = []
-        self._client = ClientEnd(self.do, settings.limits.command_line)
+        self._client = ClientEnd(self.do, settings.limits.command_line, self.tally)
         self._login = Login(settings, peer.address)
         self._replies = ReplyReader()
         self._current: Entry | None = None  # the client's command that is being served
@@ -176,8 +188,9 @@ class Session:
         self._owed.append(Entry(parse_command(line).verb, None, answered))
         self.do(events.Send(Leg.SERVER, line + b"\r\n"))
 
-    def refused(self, reason: str) -> None:
-        """Log a refusal."""
+    def refused(self, reason: str, cause: str = "other") -> None:
+        """Log a refusal, and count it by its cause (tally.CAUSES)."""
+        self.tally.refused(cause)
         self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason)
 
     def warn(self, sentence: str) -> None:
@@ -330,7 +343,7 @@ class Session:
     def _deny(self, command: Command) -> None:
         """Answer in place of the server (7.9): 530 to a login, else 550 as servers do."""
         reason = self._denied(command)
-        self.refused(reason)
+        self.refused(reason, "command")
         self._answer(530 if command.verb.kind is Kind.USER else 550, reason)
 
     def _serve_quit(self, command: Command) -> None:
@@ -384,7 +397,7 @@ class Session:
         """Connect the session to the server that the client chose by `command`."""
         reason = access.destination_refused(self.settings, destination.host, destination.port)
         if reason:
-            self.refused(reason)
+            self.refused(reason, "destination")
             self._answer(530, reason)
             return
         self._login.user = destination.user
@@ -399,7 +412,7 @@ class Session:
         target, text = access.read_setup(command, self.settings, self.client_peer)
         if text:
             if verb.mode is Mode.ACTIVE:
-                self.refused(text)
+                self.refused(text, "port-command")
             self._client.send(reply(text))
             return
         self._drop_setup()  # 3.18
@@ -506,6 +519,8 @@ class Session:
 
     def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
         """Deal with a whole reply; `raw` is empty when it has been relayed already."""
+        if code >= 400:
+            self.tally.reply(Leg.SERVER, code)
         if self._upstream.phase is Phase.GREETING:
             self._greeted(code, raw)
         elif code == 421:  # 1.13
@@ -629,7 +644,7 @@ class Session:
         elif isinstance(event, events.ListenFailed) and event.leg is Leg.CLIENT:
             self._current = None
             self._drop_setup()
-            self.refused(event.cause)
+            self.refused(event.cause, "no-port")
             self._answer(425, event.cause)
         else:
             transfer.handle(event)

@@ -15,6 +15,7 @@ from sluice.memory import Memory
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.verbs import Mode
+from sluice.tally import Tally
 
 _NOT_KNOWN = (500, 501, 502, 522)  # the server lacks the verb, or the protocol of its argument
 
@@ -26,6 +27,7 @@ class Control(Protocol):
     client_peer: Endpoint
     client_local: Address
     deadlines: Deadlines
+    tally: Tally
     memory: Memory  # of EPSV and EPRT, what the server is known to lack
 
     @property
@@ -46,8 +48,8 @@ class Control(Protocol):
     def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
         """Send the proxy's own command to the server; `answered` gets code and whole reply."""
 
-    def refused(self, reason: str) -> None:
-        """Log what was refused, and why."""
+    def refused(self, reason: str, cause: str) -> None:
+        """Log what was refused, and why; count it by its cause."""
 
 
 class State(Enum):
@@ -162,7 +164,7 @@ class ServerSetUp:
         reason = access.data_port_refused(self._leg, to)
         if reason:  # 3.15: nothing is dialled, and nothing else is tried
             reason = f"{self._control.server_name} announced a port that is not allowed: {reason}"
-            self._control.refused(reason)
+            self._control.refused(reason, "data-port")
             self._fail(reason)
             return
         self.peer_port = port

@@ -148,7 +148,8 @@ class Transfer:
         elsewhere = event.peer.address != owner
         if elsewhere and not access.data_elsewhere(control.settings, leg, event.peer.address):  # 3.16
             control.do(events.Drop(self.number, event.token))
-            control.refused(f"data connection from {event.peer}, expected one from {owner}")
+            reason = f"data connection from {event.peer}, expected one from {owner}"
+            control.refused(reason, "data-connection")
             return
         control.do(events.Take(self.number, event.token))
         if client:
@@ -284,6 +285,7 @@ class Transfer:
         self._control.deadlines.cancel(Timer.ABORT)
         if outcome:
             control, server = self._control, self.server
+            control.tally.transfer(self.upload, outcome)
             client_own = Endpoint(control.client_local, self._client_port)
             client_far = Endpoint(
                 self._client_elsewhere or control.client_peer.address, self._client_peer_port

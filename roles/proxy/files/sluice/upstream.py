@@ -14,6 +14,10 @@ from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol.addresses import Address
+from sluice.tally import Tally
+
+# What failed, by the first word of its cause: "refused the connection", "did not answer within 10 s".
+_KINDS = {"refused": "refused", "did": "timeout"}
 
 _RANDOM = SystemRandom()
 
@@ -44,12 +48,13 @@ class Control(Protocol):
     client_local: Address
     deadlines: Deadlines
     memory: Memory
+    tally: Tally
 
     def do(self, action: events.Action) -> None:
         """Have the net do it."""
 
-    def refused(self, reason: str) -> None:
-        """Log what was refused, and why."""
+    def refused(self, reason: str, cause: str) -> None:
+        """Log what was refused, and why; count it by its cause."""
 
     def warn(self, sentence: str) -> None:
         """Log what somebody should look at."""
@@ -98,7 +103,7 @@ class Upstream:
         if not event.addresses:
             return self._nowhere(f"{self.name}: {event.cause}")
         cause = f"{self.name} has no address in the allowed networks"
-        self._control.refused(cause)
+        self._control.refused(cause, "destination")
         return self._nowhere(cause)
 
     def _nowhere(self, cause: str) -> Dead:
@@ -144,6 +149,7 @@ class Upstream:
         if self.phase is not Phase.CONNECTING:
             return None
         self._control.deadlines.cancel(Timer.CONNECT)
+        self._control.tally.failed(_KINDS.get(cause.partition(" ")[0], "unreachable"))
         self._control.memory.failed(self.peer)
         if self._targets:
             self._control.warn(f"{self.name} {cause}, the next address is tried")

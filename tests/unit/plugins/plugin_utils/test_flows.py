@@ -10,7 +10,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment, line, table
 
-from tests.unit.plugins.paths import changed, twenty_lines
+from tests.unit.plugins.paths import changed, twenty_lines, with_metrics
 
 TWELVE_LINES = """\
 F   C -> F: -> proxy user: to port 21
@@ -128,6 +128,34 @@ def test_dns_only_where_names_are_resolved() -> None:
     ]
     assert not [flow for flow in flows("f1", topology) if flow.channel == "dns"]
     assert not [flow for flow in flows("n1") if flow.channel == "dns"]
+
+
+def test_metrics_only_where_they_are_scraped() -> None:
+    """DESIGN: a metrics scrape from the monitoring network, where the hop has metrics_from."""
+    found = flows("f1", with_metrics())
+    assert [comment(flow) for flow in found[:-1]] == [comment(flow) for flow in flows("f1")]
+    assert comment(found[-1]) == "monitor -> F: -> proxy user: to port 9421"
+    assert found[-1].as_data() == {
+        "leg": "monitor-F",
+        "channel": "metrics",
+        "mode": None,
+        "direction": "in",
+        "host": "F",
+        "peer": "monitor",
+        "opener": "monitor",
+        "acceptor": "F",
+        "peer_addresses": ["10.9.0.0/24"],
+        "local_addresses": ["10.9.0.1"],
+        "protocol": "tcp",
+        "opener_ports": ["1-65535"],
+        "acceptor_ports": ["9421"],
+        "peer_ports": [],
+        "specified_by": None,
+        "peer_is_hop": False,
+        "user": "proxy user",
+        "why": "metrics: monitor scrapes F",
+    }
+    assert flows("n1", with_metrics()) == flows("n1")
 
 
 def test_the_longest_comment_fits_nft() -> None:

@@ -90,7 +90,8 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.prefer",
         "x",
-        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order, identity",
+        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order, identity, "
+        "metrics_from",
     ),
     (
         "hops.0.name",
@@ -200,6 +201,84 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.1.resolvers",
         ["dns.example.org"],
         "sluice_topology.hops[1].resolvers[0]: found 'dns.example.org', expected an IPv4 or IPv6 address",
+    ),
+    (
+        "hops.0.name",
+        "monitor",
+        "sluice_topology.hops[0].name: found 'monitor', the name of who scrapes metrics, expected a name of its own",
+    ),
+    (
+        "hops.0.name",
+        "resolver",
+        "sluice_topology.hops[0].name: found 'resolver', the name of the name servers, expected a name of its own",
+    ),
+    (
+        "hops.0.metrics_from",
+        "10.9.0.0/24",
+        "sluice_topology.hops[0].metrics_from: found '10.9.0.0/24', expected a list of networks",
+    ),
+    (
+        "hops.0.metrics_from",
+        ["10.9.0.0/24"],
+        "sluice_topology.hops[0].hosts.f1: found no metrics, expected the address that answers metrics_from of hop F",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "10.9.0.1",
+        "sluice_topology.hops[0].hosts.f1.metrics: found 10.9.0.1, expected metrics_from on hop F: who may scrape it",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        True,
+        "sluice_topology.hops[0].hosts.f1.metrics: found true, expected ADDRESS, IPV4:PORT or [IPV6]:PORT",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "f1.example.org",
+        "sluice_topology.hops[0].hosts.f1.metrics: found 'f1.example.org', expected ADDRESS, IPV4:PORT or [IPV6]:PORT",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "127.0.0.1",
+        "sluice_topology.hops[0].hosts.f1.metrics: found '127.0.0.1', expected an address that those who scrape it can reach",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "0.0.0.0:9100",
+        "sluice_topology.hops[0].hosts.f1.metrics: found '0.0.0.0:9100', expected an address that those who scrape it can reach",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "10.9.0.1:x",
+        "sluice_topology.hops[0].hosts.f1.metrics: found 'x', expected a port, 1 to 65535",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "10.9.0.1:80",
+        "sluice_topology.hops[0].hosts.f1.metrics: found port 80, expected a port from 1024 to 65535",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "[2001:db8:9::1]:53999",
+        "sluice_topology.hops[0].hosts.f1.metrics: found port 53999 of server_side.source 53000-53999, expected a port outside of the host's four ranges",
+    ),
+    (
+        "hops.0",
+        {
+            "name": "F",
+            "metrics_from": ["2001:db8:9::/64"],
+            "hosts": {"f1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1", "metrics": "10.9.0.1"}},
+        },
+        "sluice_topology.hops[0].hosts.f1.metrics: found 10.9.0.1, expected an IPv4 network in metrics_from, or another family",
+    ),
+    (
+        "hops.0",
+        {
+            "name": "F",
+            "metrics_from": ["10.9.0.0/24"],
+            "hosts": {"f1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1", "metrics": "10.2.0.2"}},
+        },
+        "sluice_topology.hops[0].hosts.f1.metrics: found 10.2.0.2, which stands at sluice_topology.hops[1].hosts.n1 too, expected an address of its own",
     ),
     (
         "hops.0.hosts.f1.server_side",
@@ -336,7 +415,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.hosts.f1.identity",
         True,
-        "sluice_topology.hops[0].hosts.f1: found the unknown key 'identity', expected only client_side, server_side, public, ports",
+        "sluice_topology.hops[0].hosts.f1: found the unknown key 'identity', expected only client_side, server_side, public, ports, metrics",
     ),
     ("servers", ..., "sluice_topology: found no servers, expected the keys clients, hops, servers"),
     (

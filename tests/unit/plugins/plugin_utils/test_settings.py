@@ -15,7 +15,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import (
     settings,
 )
 
-from tests.unit.plugins.paths import changed, twenty_lines
+from tests.unit.plugins.paths import changed, twenty_lines, with_metrics
 
 
 def of(host: str, topology: Any = None, mode: Any = "both", timeouts: Any = None) -> dict[str, Any]:
@@ -128,6 +128,17 @@ def test_the_last_hop() -> None:
         "fixed": "ftp.example.org:2121",
         "resolvers": ["192.0.2.53"],
     }
+
+
+def test_metrics_say_where_and_from_whom() -> None:
+    topology = with_metrics()
+    assert of("f1", topology)["metrics"] == {"address": "10.9.0.1", "port": 9421, "peers": ["10.9.0.0/24"]}
+    assert "metrics" not in of("n1", topology)
+    for said in ("[2001:db8:9::1]:9100", "2001:db8:9::1"):
+        topology["hops"][0]["hosts"]["f1"]["metrics"] = said
+        port = 9100 if said.endswith("9100") else 9421
+        found = {"address": "2001:db8:9::1", "port": port, "peers": ["2001:db8:9::/64"]}
+        assert of("f1", topology)["metrics"] == found
 
 
 def test_a_fixed_server_always_has_a_port() -> None:

@@ -255,6 +255,7 @@ class Connector:
         self._connected = connected
         self._failed = failed
         self._local = local
+        self.began = loop.time()
         self._sock: socket.socket | None = None
         sock: socket.socket | None = None
         try:

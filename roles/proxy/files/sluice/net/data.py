@@ -20,11 +20,14 @@ from sluice.net.pace import Pace, PacedRelay
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
+from sluice.tally import PORTS, Tally, bytes_index, port_index
 
 _RST = struct.pack("ii", 1, 0)
 _PEACE = struct.pack("ii", 0, 0)
 _LINGER = 30.0  # s for a client that still reads after the end of the data (4.5, 6.8)
 _PAUSE = 0.2  # s without accepting when descriptors run out
+_CLIENT_SOURCE = PORTS + port_index(Leg.CLIENT, "source")  # in use where the client's mode is active
+_SERVER_LISTEN = PORTS + port_index(Leg.SERVER, "listen")  # where the server's is
 _BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
@@ -69,14 +72,20 @@ class Channel:
         gone: Callable[[Channel], None],
         *,
         pace: Pace | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """`gone` is called when a released channel holds no socket any more; `pace` is the session's."""
+        """`gone` is called when a released channel holds no socket any more.
+
+        `pace` is the session's; `tally`: where it counts.
+        """
         self._loop = loop
         self._pipes = pipes
         self._number = number
         self._emit = emit
         self._gone = gone
         self._make_relay = functools.partial(PacedRelay, pace=pace) if pace else Relay
+        self._tally = tally or Tally()
+        self._ports: dict[Leg, int] = {}  # of each leg that holds one the place among the four ranges
         self._listeners: dict[Leg, socket.socket] = {}
         self._offered: dict[int, tuple[Leg, socket.socket]] = {}
         self._tokens = 0
@@ -112,16 +121,26 @@ class Channel:
         try:
             sock = listen(action.address, action.ports)
         except OSError as error:
-            cause = (
-                f"no free port in {action.ports}"
-                if error.errno == errno.EADDRINUSE
-                else f"cannot listen on {action.address}: {error.strerror}"
-            )
+            if error.errno == errno.EADDRINUSE:
+                self._tally.no_port(action.leg, "listen")
+                cause = f"no free port in {action.ports}"
+            else:
+                cause = f"cannot listen on {action.address}: {error.strerror}"
             self._emit(events.ListenFailed(self._number, action.leg, cause))
             return
         self._listeners[action.leg] = sock
+        self._hold(action.leg, "listen")
         self._loop.add_reader(sock.fileno(), self._acceptable, action.leg)
         self._emit(events.Listening(self._number, action.leg, sock.getsockname()[1]))
+
+    def _hold(self, leg: Leg, use: str) -> None:
+        """Count a port of a range as in use, until `_free` finds that nothing holds it any more."""
+        index = self._ports[leg] = PORTS + port_index(leg, use)
+        self._tally.numbers[index] += 1
+
+    def _free(self, leg: Leg) -> None:
+        if leg in self._ports and not (leg in self._listeners or leg in self._dials or leg in self._ends):
+            self._tally.numbers[self._ports.pop(leg)] -= 1
 
     def _acceptable(self, leg: Leg) -> None:
         listener = self._listeners.get(leg)
@@ -151,10 +170,10 @@ class Channel:
             self._emit(events.DataReset(self._number, Leg.SERVER))
             return
         leg, sock = self._offered.pop(token)
+        self._ends[leg] = sock
         self._close_listener(leg)
         # A port is busy while its transfer runs: without this another listener could share it (3.17).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        self._ends[leg] = sock
 
     def drop(self, token: int) -> None:
         """Reset an offered connection."""
@@ -166,6 +185,7 @@ class Channel:
         if listener:
             self._loop.remove_reader(listener.fileno())
             listener.close()
+            self._free(leg)
 
     # --- dialling --------------------------------------------------------------------------------
 
@@ -186,6 +206,7 @@ class Channel:
             except BlockingIOError:
                 assert sock is not None  # noqa: S101 - connect was reached
                 self._dials[action.leg] = sock
+                self._hold(action.leg, "source")
                 self._loop.add_writer(sock.fileno(), self._dialled, action, ports, port)
                 return
             except OSError as error:
@@ -198,8 +219,10 @@ class Channel:
                 return
             else:  # connected at once
                 self._ends[action.leg] = sock
+                self._hold(action.leg, "source")
                 self._emit(events.Dialled(self._number, action.leg, port))
                 return
+        self._tally.no_port(action.leg, "source")
         cause = f"no free port in {action.ports}"
         self._emit(events.DialFailed(self._number, action.leg, cause, here=True))
 
@@ -212,6 +235,7 @@ class Channel:
             self._emit(events.Dialled(self._number, action.leg, port))
             return
         sock.close()
+        self._free(action.leg)
         if error in _BUSY:
             self._dial(action, ports)
         else:
@@ -268,6 +292,12 @@ class Channel:
             began=lambda: self._emit(events.DataMoved(self._number, source)),
             ended=lambda: self._emit(events.DataEnd(self._number)),
             broken=self._broken,
+            tally=self._tally,
+            index=bytes_index(
+                upload=source is Leg.CLIENT,
+                client_active=self._ports[Leg.CLIENT] == _CLIENT_SOURCE,
+                server_active=self._ports[Leg.SERVER] == _SERVER_LISTEN,
+            ),
             half_closed=self._half_closed,
         )
         self._drain(source.other)
@@ -350,6 +380,7 @@ class Channel:
             if dial:
                 self._loop.remove_writer(dial.fileno())
                 dial.close()
+                self._free(each)
             for token in [t for t, (owner, _sock) in self._offered.items() if owner is each]:
                 self.drop(token)
 
@@ -376,6 +407,7 @@ class Channel:
         if drain:
             drain.stop()
         self._ends.pop(leg).close()
+        self._free(leg)
 
     def _check_gone(self) -> None:
         if self._released and not self._ends:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The control listeners: one socket for each address, opened once and handed on (F2: as the proxy's user).
+"""The listeners: one socket for each address, opened once and handed on (F2: as the proxy's user).
 
 Never closed and opened anew while they are wanted: closing one resets the clients that are queued on it.
 """
@@ -29,6 +29,8 @@ def listen(settings: Settings, there: Mapping[tuple[Address, int], socket.socket
     Raises ListenError; what it opened is closed again then.
     """
     wanted = [(local.address, settings.client_side.control_port) for local in settings.client_side.addresses]
+    if settings.metrics:
+        wanted.append((settings.metrics.address, settings.metrics.port))
     found: Listeners = {}
     try:
         for place in wanted:

@@ -24,6 +24,7 @@ from sluice.protocol.identity import LOCAL
 from sluice.protocol.replies import ReplyFault, ReplyReader
 from sluice.protocol.verbs import Mode
 from sluice.setup import ServerSetUp, State
+from sluice.tally import Tally
 
 LONGEST = 300.0  # s that a walk may take
 _LONGEST_REPLY = 65536  # bytes; nothing that a probe asks for has a longer answer
@@ -114,6 +115,7 @@ class Walk:
         self.deadlines = Deadlines(
             time.monotonic
         )  # for ServerSetUp; nobody looks, a walk has limits of its own
+        self.tally = Tally()  # its own: a walk is no session
         self.client_peer = self.server_peer = to
         local = settings.server_side.local(to.address.version)
         assert local is not None  # noqa: S101 - other targets were left out
@@ -346,7 +348,7 @@ class Walk:
         self._answered.append(answered)
         self._send(line)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, cause: str = "other") -> None:
         """The step says it."""
 
     # --- small ones ------------------------------------------------------------------------------

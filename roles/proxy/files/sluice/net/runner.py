@@ -235,7 +235,13 @@ class Runner:
     def _channel(self, number: int) -> Channel:
         if number not in self._channels:
             self._channels[number] = Channel(
-                self._loop, self._pipes, number, self.feed, self._channel_gone, pace=self._pace
+                self._loop,
+                self._pipes,
+                number,
+                self.feed,
+                self._channel_gone,
+                pace=self._pace,
+                tally=self._session.tally,
             )
         return self._channels[number]
 
@@ -267,6 +273,8 @@ class Runner:
     # --- the server's control connection ---------------------------------------------------------
 
     def _connected(self, sock: socket.socket, local: Address) -> None:
+        if self._connector:
+            self._session.tally.connected(self._loop.time() - self._connector.began)
         self._connector = None
         self._server = ControlSocket(
             self._loop,

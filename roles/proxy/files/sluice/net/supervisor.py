@@ -26,11 +26,14 @@ from sluice import __version__, config
 from sluice.config import Settings
 from sluice.journal import Journal
 from sluice.net.control import on_this_host
+from sluice.net.ledger import Ledger, make_ledger
 from sluice.net.link import Link, Message
 from sluice.net.listeners import ListenError, adopt, listen
 from sluice.net.places import Counts, make_counts
 from sluice.net.prober import LONGEST
+from sluice.net.scrapes import Page, Scrapes
 from sluice.net.worker_process import FAREWELL, internal
+from sluice.tally import DEATHS, LAYOUT
 
 HANDOVER = "SLUICE_HANDOVER"  # the environment variable in which the old code hands on to the new
 _DRAIN = 20.0  # s for running transfers after SIGTERM (10.3)
@@ -94,6 +97,13 @@ class Supervisor:
         left = handover or {}
         self._listeners = adopt(left.get("listeners", []))
         self._counts = left.get("counts") or make_counts()
+        # Code that counts otherwise begins at 0; old workers go on in what they have.
+        tally: int | None = left.get("tally")
+        if tally is not None and left.get("layout") != LAYOUT:
+            os.close(tally)
+            tally = None
+        self._ledger = Ledger(make_ledger() if tally is None else tally)
+        self._scrapes = Scrapes()
         self._door = socket.socket(fileno=left["door"]) if left.get("door") else None
         self._asker: int | None = left.get("asker")
         self._pids.update(left.get("pids", []))
@@ -126,6 +136,8 @@ class Supervisor:
             if not old:
                 raise
             self._log("warning", f"reload failed, the former settings and code go on: {error}", 3)
+            with contextlib.suppress(StartError):
+                self._answer_scrapes()
             self._tell_asker({"failed": str(error)})
             return
         settings = self._settings
@@ -151,6 +163,7 @@ class Supervisor:
         """Start the new generation; when all of it serves, let `old` retire."""
         settings = self._settings
         assert settings is not None  # noqa: S101 - _read has set it
+        self._page(settings)  # what it lacks, it lacks before anything changes
         try:
             listeners = listen(settings, self._listeners)
         except ListenError as error:
@@ -172,6 +185,7 @@ class Supervisor:
         for child in old:
             child.retiring = True
             child.link.send({"do": "retire", "seconds": settings.timeouts.drain})
+        self._answer_scrapes()
         for place, sock in former.items():
             if place not in listeners:
                 sock.close()
@@ -179,6 +193,7 @@ class Supervisor:
     async def _end(self) -> None:
         self._stopping = True
         notify("STOPPING=1")
+        self._scrapes.stop()
         for sock in self._listeners.values():
             sock.close()
         if not self._children:
@@ -220,7 +235,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         slots = {child.slot for child in self._children}
         slot = next(number for number in range(len(slots) + 1) if number not in slots)
-        passed = [theirs.fileno(), self._counts, *(sock.fileno() for sock in self._listeners.values())]
+        listeners = [sock.fileno() for sock in self._listeners.values() if sock is not self._scraped()]
+        passed = [theirs.fileno(), self._counts, self._ledger.descriptor, *listeners]
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
             [sys.executable, "-sP", "-m", "sluice", "--worker", str(theirs.fileno())],
@@ -237,7 +253,8 @@ class Supervisor:
                 "settings": self._data,
                 "slot": slot,
                 "counts": self._counts,
-                "listeners": passed[2:],
+                "tally": self._ledger.descriptor,
+                "listeners": listeners,
             }
         )
         return child
@@ -246,6 +263,7 @@ class Supervisor:
         child: Child
         link = Link(sock, lambda message: self._heard(child, message), lambda: self._lost(child))
         child = Child(pid, link, slot, generation, self._loop.time())
+        self._ledger.tally(slot)
         self._pids.add(pid)
         self._children.append(child)
         self._empty.clear()
@@ -279,6 +297,7 @@ class Supervisor:
             child.ready.set_exception(StartError("a worker ended before it served."))
             child.ready.exception()  # whoever waits gets it; nobody need wait
         elif not child.retiring and not self._stopping:
+            self._ledger.own.numbers[DEATHS] += 1
             self._log("warning", f"worker {child.pid} died; its sessions are lost, another one is started", 3)
             self._later(self._replace, child)
 
@@ -310,6 +329,7 @@ class Supervisor:
         """It counts no more, and what it held is free."""
         self._children.remove(child)
         Counts(self._counts).clear(child.slot)
+        self._ledger.bury(child.slot)
         if not self._children:
             self._empty.set()
 
@@ -375,12 +395,15 @@ class Supervisor:
         handover = {
             "listeners": listeners,
             "counts": self._counts,
+            "tally": self._ledger.descriptor,
+            "layout": LAYOUT,
             "door": door,
             "asker": answer_to,
             "children": children,
             "pids": list(self._pids),
         }
-        for descriptor in (*listeners, self._counts, door, answer_to, *(child["link"] for child in children)):
+        kept = (*listeners, self._counts, self._ledger.descriptor)
+        for descriptor in (*kept, door, answer_to, *(child["link"] for child in children)):
             if descriptor is not None:
                 os.set_inheritable(descriptor, True)
         environment = {**os.environ, HANDOVER: json.dumps(handover)}
@@ -461,9 +484,11 @@ class Supervisor:
         self._draining = True
         for child in self._children:
             child.link.send({"do": "refuse"})
+        scraped = self._scraped()
         for sock in self._listeners.values():
-            sock.close()
-        self._listeners = {}
+            if sock is not scraped:
+                sock.close()
+        self._listeners = {place: sock for place, sock in self._listeners.items() if sock is scraped}
         self._log("warning", "drained: no more clients are taken until the next reload or start", 4)
 
     async def _status(self) -> dict[str, Any]:
@@ -478,9 +503,46 @@ class Supervisor:
             "hop": settings.hop if settings else "",
             "host": settings.host if settings else "",
             "pid": os.getpid(),
-            "listening": [f"{address} port {port}" for address, port in self._listeners],
+            "listening": [
+                f"{address} port {port}"
+                for (address, port), sock in self._listeners.items()
+                if sock is not self._scraped()
+            ],
             "workers": workers,
         }
+
+    # --- metrics ----------------------------------------------------------------------------------
+
+    def _page(self, settings: Settings) -> Page | None:
+        """What a scrape gets; None where nobody may scrape. Raises StartError."""
+        if not settings.metrics:
+            return None
+        try:
+            from sluice import metrics  # noqa: PLC0415 - only where it is used
+        except ImportError:
+            raise StartError("metrics: python3-prometheus-client is not installed.") from None
+
+        counts = Counts(self._counts)
+
+        def figures() -> metrics.Figures:
+            serving = len(self._serving())
+            retiring = len(self._children) - serving
+            return metrics.Figures(self._ledger.sums(), counts.of(1), counts.of(0), serving, retiring)
+
+        return metrics.Page(settings, figures)
+
+    def _answer_scrapes(self) -> None:
+        """Answer whom the settings allow it, where they say so; else nobody. Raises StartError."""
+        self._scrapes.stop()
+        scraped, metrics = self._scraped(), self._settings.metrics if self._settings else None
+        page = self._page(self._settings) if self._settings else None
+        if scraped and metrics and page:
+            self._scrapes.serve(scraped, metrics.peers, page)
+
+    def _scraped(self) -> socket.socket | None:
+        """The listener for scrapes, where there is one."""
+        metrics = self._settings.metrics if self._settings else None
+        return self._listeners.get((metrics.address, metrics.port)) if metrics else None
 
     # --- small things -----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
 from sluice.protocol.addresses import Address
 from sluice.session import Session
+from sluice.tally import Tally
 
 _PROBES = 4  # at once
 _BATCH = 64  # connections accepted in one callback
@@ -35,12 +36,18 @@ class Worker:
     """Serves sessions until it is stopped."""
 
     def __init__(
-        self, settings: Settings, journal: Journal, listeners: list[socket.socket], counts: Counts
+        self,
+        settings: Settings,
+        journal: Journal,
+        listeners: list[socket.socket],
+        counts: Counts,
+        tally: Tally,
     ) -> None:
         """The listeners bind and listen already; they are the worker's to close."""
         self._settings = settings
         self._journal = journal
         self._listeners = listeners
+        self._tally = tally
         self._pipes = PipePool()
         self._places = Places(settings.limits.transfers, counts)
         self._seats = Seats(settings.limits, counts)
@@ -93,7 +100,7 @@ class Worker:
             self._refuse(sock, peer, reason)
             return
         local = from_text(sock.getsockname()[0])
-        session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory)
+        session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory, tally=self._tally)
         runner = Runner(
             sock,
             session,
@@ -105,6 +112,7 @@ class Worker:
             pace=self._pace(),
         )
         self._seats.take(peer.address)
+        self._tally.session()
         self._runners.add(runner)
         self._empty.clear()
         runner.start()
@@ -120,6 +128,8 @@ class Worker:
 
     def _refuse(self, sock: socket.socket, peer: Endpoint, reason: str) -> None:
         hop = self._settings.hop
+        listed = access.inside(peer.address, self._settings.client_side.peers)
+        self._tally.refused("limit" if listed else "client")
         self._journal.write(
             "refused",
             f"refused: {reason}",

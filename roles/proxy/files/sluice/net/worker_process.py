@@ -13,6 +13,7 @@ from typing import Any
 
 from sluice import config
 from sluice.journal import Journal
+from sluice.net.ledger import Ledger
 from sluice.net.link import Link, Message
 from sluice.net.places import Counts
 from sluice.net.worker import Worker
@@ -71,12 +72,13 @@ class WorkerProcess:
         try:
             settings = config.parse(message["settings"])
             counts = Counts(message["counts"], message["slot"])
+            tally = Ledger(message["tally"]).tally(message["slot"])
             listeners = [socket.socket(fileno=each) for each in message["listeners"]]
             hop = {"SLUICE_HOP": settings.hop}
             asyncio.get_running_loop().set_exception_handler(
                 lambda _loop, context: self._journal.write("warning", internal(context), 3, **hop)
             )
-            self._worker = Worker(settings, self._journal, listeners, counts)
+            self._worker = Worker(settings, self._journal, listeners, counts, tally)
             self._worker.start()
             gc.freeze()  # what is there now stays; and a session leaves some hundred objects in circles
             gc.set_threshold(_GARBAGE)
