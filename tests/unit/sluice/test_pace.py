@@ -208,6 +208,7 @@ def test_4_11_a_wait_for_its_limit_is_no_silence(held_back: bool) -> None:
         pace = exhausted(bench.loop) if held_back else Pace(MEGA, None, bench.loop.time())
         channel = Channel(bench.loop, PipePool(), 1, told.append, lambda _: None, pace=pace)
         channel._ends = {Leg.SERVER: source, Leg.CLIENT: sink}
+        channel._ports = dict.fromkeys(Leg, 0)
         channel.relay(Leg.SERVER, 0.02)
         bench.near.send(b"x")
         await asyncio.sleep(0.3)
