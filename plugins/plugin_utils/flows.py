@@ -73,6 +73,11 @@ class Flow:
     user: str
     why: str
 
+    @property
+    def side(self) -> Literal["down", "up"]:
+        """The host's side that the flow is on: towards the clients, or towards the servers."""
+        return "up" if self.leg.startswith(f"{self.host}-") else "down"
+
     def as_data(self) -> dict[str, Any]:
         """The flow as plain types: addresses and ranges are strings."""
         data = asdict(self)

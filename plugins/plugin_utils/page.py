@@ -16,6 +16,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.capacity import capacit
 from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import kind
 from ansible_collections.sluice.ftp.plugins.plugin_utils.counters import Counters, read_counters
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import STILL_OPEN, carries_former
 from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment, line, suffix
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Host, Path, PortRange
 from ansible_collections.sluice.ftp.plugins.plugin_utils.picture import picture
@@ -110,7 +111,7 @@ def _rules(counters: Counters | None, said: Found) -> dict[str, str]:
     if "loaded" not in drift:
         return _state(UNKNOWN, f"not compared: {drift.get('msg') or 'no answer'}")
     if drift["loaded"]:
-        return _state(BAD, "not as described")
+        return _state(BAD, STILL_OPEN if carries_former(drift.get("diff")) else "not as described")
     if drift.get("written"):
         return _state(BAD, "as described until the next boot: the file of the rules differs")
     return _state(GOOD, "as described")

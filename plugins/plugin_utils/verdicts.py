@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
 
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import STILL_OPEN, carries_former
 from ansible_collections.sluice.ftp.plugins.plugin_utils.probes import OTHER, PROXY
 
 OK, WRONG, UNPROVEN, NOT_TRIED = "ok", "WRONG", "unproven", "not tried"
@@ -253,6 +254,8 @@ def rules_line(result: Mapping[str, Any]) -> Line:
     if result["loaded"]:
         more = tuple(_difference(before, after))
         says = "found loaded rules that differ, - loaded, + expected of the description"
+        if carries_former(result.get("diff")):
+            says = f"{STILL_OPEN}; - loaded, + expected of the description"
         return Line("rules", "rules", WRONG, says, more)
     if result["written"]:
         return Line("rules", "rules", WRONG, "loaded as described, but the file for the next boot differs")

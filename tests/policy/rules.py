@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import jinja2
 from ansible_collections.sluice.ftp.plugins.filter.nft_rules import nft_rules
+from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import Ruleset
 
 from .network import Namespace
 from .prober import UIDS
@@ -55,16 +56,24 @@ class Rule:
         return f"{self.chain}: {self.text}"
 
 
-def text(description: Description, host: str) -> str:
-    """The file that role policy writes on `host`."""
-    table = nft_rules(
+def text(description: Description, host: str, former: Description | None = None) -> str:
+    """The file that role policy writes on `host`; after `former` the one that carries the flows of both."""
+    return _file(_table(description, host, _table(former, host)["flows"] if former else ""))
+
+
+def _table(description: Description, host: str, former: str = "") -> Ruleset:
+    return nft_rules(
         description.topology,
         host,
         UIDS["proxy"],
         mode=description.mode,
         ports=description.ports,
+        former=former,
         **description.scope,
     )
+
+
+def _file(table: Ruleset) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )

@@ -32,6 +32,7 @@ SAMPLED = {
     "test_10_faults.py": 2,
     "test_11_alone.py": 1,
     "test_13_verify.py": 2,
+    "test_17_taken_away.py": 1,
     "test_20_install.py": 1,
     "test_21_versions.py": 1,
 }

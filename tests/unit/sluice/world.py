@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sluice import events
 from sluice.config import Settings
 from sluice.events import Action, Event, Leg, Timer
 from sluice.memory import Memory
+from sluice.protocol.verbs import Mode
 from sluice.session import Session
 
 from tests.unit.sluice.playbook import CLIENT, SERVER, SERVER6, STRANGER
@@ -39,12 +40,22 @@ class Sockets:
         self.relaying = False
 
 
+def _narrower(settings: Settings) -> tuple[Settings, Settings]:
+    """Settings without passive clients, and without any."""
+    side = settings.client_side
+    sides = replace(side, modes=(Mode.ACTIVE,)), replace(side, peers=())
+    without_passive, without_clients = (replace(settings, client_side=each) for each in sides)
+    return without_passive, without_clients
+
+
 class World:
     """One session and its sockets. What it says: `heard` by the client, `asked` of the server."""
 
     def __init__(self, settings: Settings, well: Callable[[], bool], memory: Memory | None = None) -> None:
         """`well` decides, whenever something ends at once, whether it ends well."""
         self._well = well
+        self._settings = settings
+        self._narrower = _narrower(settings)
         self.heard = bytearray()
         self.asked = bytearray()
         self.client = "open"
@@ -91,6 +102,9 @@ class World:
         if self.over:
             return []
         found: list[Event] = [events.Stop(False), events.Stop(True), events.Kill()]
+        refused = "port 50001 is not in 60000-60001" if self.transfers else ""
+        found.append(events.Enforce(self._settings, "", now=False))
+        found += [events.Enforce(each, refused, now) for each in self._narrower for now in (False, True)]
         found += [events.Expired(timer) for timer in Timer if timer in self.timers]
         found += [events.Ended(Leg.CLIENT, reset) for reset in (False, True) if self.client == "open"]
         if self.client == "ended":  # a reset may follow its FIN

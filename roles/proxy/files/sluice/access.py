@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from sluice.config import CommandRule, LegSettings, Network, Settings, plain_name, split_host
-from sluice.events import Endpoint
+from sluice.events import DataSocket, Endpoint, Leg
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address, BadAddressError
 from sluice.protocol.verbs import VERBS, Command, Kind, Mode, Verb
@@ -107,6 +107,57 @@ def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
     if not any(to.port in ports for ports in allowed):
         return f"data port {to.port} is not in {', '.join(map(str, allowed)) or 'any range of its host'}"
     return ""
+
+
+def session_refused(settings: Settings, client: Endpoint, local: Address) -> str:
+    """Why no session of that client may be at that address of this host; "" when it may."""
+    if not inside(client.address, settings.client_side.peers):
+        return f"{client.address} is not in the allowed networks"
+    return _not_here(settings.client_side, local)
+
+
+def upstream_refused(settings: Settings, server: Endpoint, local: Address | None) -> str:
+    """Why no session may be connected to that server, or next hop, from that address; "" when it may."""
+    refused = _far_end_refused(settings, server.address, server.port)
+    return refused or (_not_here(settings.server_side, local) if local else "")
+
+
+def data_refused(settings: Settings, sock: DataSocket) -> str:
+    """Why a transfer may have no such socket; "" when it may."""
+    client = sock.leg is Leg.CLIENT
+    leg: LegSettings = settings.client_side if client else settings.server_side
+    mode = Mode.PASSIVE if sock.accepts is client else Mode.ACTIVE
+    ports = leg.listen if sock.accepts else leg.source
+    if mode not in leg.modes:
+        return f"leg {leg.leg} does not allow {mode.value} transfers"
+    if sock.local.port not in ports:
+        return f"port {sock.local.port} is not in {ports}"
+    if sock.peer is None:
+        return _not_here(leg, sock.local.address)
+    if client:
+        refused = session_refused(settings, sock.peer, sock.local.address)
+    else:
+        refused = _far_end_refused(settings, sock.peer.address) or _not_here(leg, sock.local.address)
+    return refused or ("" if sock.accepts else data_port_refused(leg, sock.peer))
+
+
+def _far_end_refused(settings: Settings, address: Address, control_port: int | None = None) -> str:
+    """Why the server leg may not lead there; without a port only the address counts."""
+    hop = settings.next_hop
+    if hop is None:
+        if control_port is None or control_port in (
+            settings.servers.control_ports if settings.servers else ()
+        ):
+            return server_refused(settings, address)
+        return f"port {control_port} is not one of the allowed control ports"
+    known = any(address in host.addresses for host in hop.hosts)
+    if known and control_port in (None, hop.control_port):
+        return ""
+    return f"{address} is not of hop {settings.server_side.neighbour}"
+
+
+def _not_here(leg: LegSettings, local: Address) -> str:
+    return "" if any(local == own.address for own in leg.addresses) else f"{local} is not this hop's address"
 
 
 def command_rules(

@@ -24,8 +24,8 @@ class NoAnswerError(Exception):
     """The proxy was not reached, or said no; the message is a sentence."""
 
 
-def ask(question: dict[str, Any], door: str, patience: float = PATIENCE) -> Any:
-    """Return the proxy's answer. Raises NoAnswerError."""
+def ask(question: dict[str, Any], door: str, patience: float | None = PATIENCE) -> Any:
+    """Return the proxy's answer; `patience` in s, None for as long as it takes. Raises NoAnswerError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(patience)
@@ -139,6 +139,12 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs.add_parser("drain", help="take no more clients until the next reload or start")
     verbs.add_parser("reload", help="take the code and the settings on the disk, without cutting a session")
+    enforce = verbs.add_parser(
+        "enforce",
+        help="hold the sessions of before the reload to the settings, too: transfers that these do not carry "
+        "may finish within sluice_timeouts.drain, and are then reset",
+    )
+    enforce.add_argument("--no-wait", action="store_true", help="only say how many transfers have to finish")
     check = verbs.add_parser("check-config", help="check a file of settings")
     check.add_argument(
         "file", nargs="?", default=SETTINGS, metavar="FILE", help=f"- reads stdin ({SETTINGS})"
@@ -151,12 +157,14 @@ def main() -> int:
     arguments = parser().parse_args()
     if arguments.verb == "check-config":
         return check_config(arguments.file)
-    question = {"ask": arguments.verb}
+    question: dict[str, Any] = {"ask": arguments.verb}
     if arguments.verb == "kill":
         question["session"] = arguments.session
     elif arguments.verb == "probe":
         question |= errand(arguments.server, arguments.user)
-    patience = PROBE_PATIENCE if arguments.verb == "probe" else PATIENCE
+    elif arguments.verb == "enforce":
+        question["wait"] = not arguments.no_wait
+    patience = {"probe": PROBE_PATIENCE, "enforce": None}.get(arguments.verb, PATIENCE)
     door = f"{os.environ.get('RUNTIME_DIRECTORY') or DIRECTORY}/control"
     try:
         answer = ask(question, door, patience)
@@ -171,6 +179,8 @@ def main() -> int:
         print(show_sessions(answer))
     elif arguments.verb == "probe":
         print(show_probe(answer))
+    elif arguments.verb == "enforce":
+        print(f"{answer['transfers']} transfers on what the settings took away, {answer['reset']} reset")
     elif isinstance(answer, str):
         print(answer)
     return 0 if arguments.verb != "probe" or all(walk["ok"] for walk in answer) else 1

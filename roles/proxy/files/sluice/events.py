@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sluice.config import Settings
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address, endpoint
 
@@ -53,6 +54,16 @@ class Endpoint:
 
     def __str__(self) -> str:
         return endpoint(self.address, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSocket:
+    """A socket of a transfer. accepts: it listens, or came from a listener. peer None: nobody's yet."""
+
+    leg: Leg
+    accepts: bool
+    local: Endpoint
+    peer: Endpoint | None
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -193,6 +204,18 @@ class Kill:
     """An operator ends the session."""
 
 
+@dataclass(frozen=True, slots=True)
+class Enforce:
+    """Hold the session to other settings (POLICY F9); `refused` says why its data sockets do not fit them.
+
+    A transfer that does not fit may finish, and is reset when this comes with `now`.
+    """
+
+    settings: Settings
+    refused: str
+    now: bool
+
+
 Event = (
     Received
     | Ended
@@ -211,6 +234,7 @@ Event = (
     | Expired
     | Stop
     | Kill
+    | Enforce
 )
 
 

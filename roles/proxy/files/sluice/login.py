@@ -15,7 +15,7 @@ class Login:
     """The client's standing. `user` is what it called itself, `destination` where USER user@host led."""
 
     def __init__(self, settings: Settings, client: Address) -> None:
-        self._settings = settings
+        self.settings = settings
         self._client = client
         self.user = b""
         self.done = False
@@ -27,13 +27,13 @@ class Login:
     @property
     def chooses(self) -> bool:
         """Whether the client names its server."""
-        servers = self._settings.servers
+        servers = self.settings.servers
         return servers is not None and servers.fixed is None
 
     @property
     def _server_name(self) -> str:
         """The name by which the server was asked for, "" where by address."""
-        servers = self._settings.servers
+        servers = self.settings.servers
         asked = self.destination or (servers and servers.fixed)
         return asked.host if asked and isinstance(asked.host, str) else ""
 
@@ -50,13 +50,13 @@ class Login:
         if verb.kind is Kind.REFUSE:
             return _local(verb)
         if not chosen and not (verb.opens or verb.kind in (Kind.USER, Kind.QUIT)):
-            return _local(verb) or f"530 {self._settings.hop}: log in as user@host first."
+            return _local(verb) or f"530 {self.settings.hop}: log in as user@host first."
         if verb.after_login and self.done:
             return verb.after_login
         if verb.refused and command.argument.strip(b" ").upper() in verb.refused:
             return f"504 {show(command.line)} is not available through this proxy."
         if verb.kind in (Kind.SETUP, Kind.TRANSFER) and not self.done:
-            return f"530 {self._settings.hop}: log in first."
+            return f"530 {self.settings.hop}: log in first."
         return self._setup_answer(command) if verb.kind is Kind.SETUP else ""
 
     def denied(self, command: Command, server: Address | None) -> str:
@@ -69,20 +69,20 @@ class Login:
         return access.command_denied(self._rules(server), command)
 
     def _rules(self, server: Address | None) -> list[CommandRule]:
-        return access.command_rules(self._settings, self._client, server, self._server_name)
+        return access.command_rules(self.settings, self._client, server, self._server_name)
 
     def shown_features(self, raw: bytes, server: Address) -> bytes:
         """Rewrite a 211 to FEAT: only what will work (7.3, 7.4, 7.9)."""
         rules = self._rules(server)
-        hidden, own = features(self._settings.client_side.modes, self._client.version)
+        hidden, own = features(self.settings.client_side.modes, self._client.version)
         own = [each for each in own if not access.feature_denied(rules, each)]
         return filter_features(raw, lambda word: word in hidden or access.feature_denied(rules, word), own)
 
     def _setup_answer(self, command: Command) -> str:
         verb, mode = command.verb, command.verb.mode
-        if mode is not None and mode not in self._settings.client_side.modes:  # 13.6
-            leg = self._settings.client_side.leg
-            return f"502 {self._settings.hop}: leg {leg} does not allow {mode.value} transfers."
+        if mode is not None and mode not in self.settings.client_side.modes:  # 13.6
+            leg = self.settings.client_side.leg
+            return f"502 {self.settings.hop}: leg {leg} does not allow {mode.value} transfers."
         if verb.name == b"EPSV" and command.argument.strip(b" ").upper() == b"ALL":
             self.epsv_all = True  # 3.10
             return "200 EPSV ALL understood."

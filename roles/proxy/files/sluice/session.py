@@ -81,6 +81,8 @@ class Session:
         self._held = bytearray()  # what came behind it
         self._farewell: bytes | None = None  # the server left while a final reply was held
         self._stopping = False
+        self._gone = ""  # why the settings of now have no place for it: it ends with its transfer (F9)
+        self.doomed = False  # a transfer runs that they do not carry, or that ends with the proxy
 
     # --- the outside -----------------------------------------------------------------------------
 
@@ -166,6 +168,8 @@ class Session:
                 self._stop(now)
             case events.Kill():
                 self._end("this session was ended by an operator", "proxy-error")
+            case events.Enforce():
+                self._enforce(event)
             case _:
                 self._data(event)
 
@@ -240,6 +244,10 @@ class Session:
                 cause = "the connection ended before its PROXY header was whole"
             case events.Expired():
                 cause = f"no whole PROXY header within {_HEADER:g} s"
+            case events.Enforce(settings=settings):
+                cause = self._place_refused(settings)
+                if not cause:
+                    self.settings = self._login.settings = settings
             case _:
                 cause = "the proxy is shutting down"
         if cause:
@@ -282,6 +290,8 @@ class Session:
     def _go_on(self) -> None:
         """Go on with the transfer, and serve the client's commands as far as they may be served now."""
         self._advance()
+        if self._gone and not self._transferring:
+            self._end(self._gone)
         waiting = self._client.waiting
         while waiting and not self.over and not self._busy():
             self._serve(waiting.pop(0))
@@ -294,6 +304,10 @@ class Session:
             self._end("")
         elif self._stopping and not self._busy():
             self._end("the proxy is shutting down")
+
+    @property
+    def _transferring(self) -> bool:
+        return self._current is not None and self._current.verb.kind is Kind.TRANSFER
 
     def _busy(self) -> bool:
         if self._current is not None or self._owed or self._client.within_reply:
@@ -763,7 +777,37 @@ class Session:
     def _stop(self, now: bool) -> None:
         self._stopping = True
         if now:
+            self.doomed = self._transferring
             self._end("the proxy is shutting down", "proxy-error")
+
+    def _enforce(self, event: events.Enforce) -> None:
+        """Go on under other settings: what they do not carry ends, a transfer when it must (F9)."""
+        gone = self._place_refused(event.settings)
+        if gone and (event.now or not self._transferring):
+            self.doomed = self._transferring
+            self._end(gone)
+            return
+        self._gone = gone
+        if not gone:
+            self.settings = self._login.settings = event.settings
+        transfer = self._transfer
+        refused = gone or event.refused or (transfer.uncarried if transfer else "")
+        self.doomed = bool(refused and self._transferring)
+        if transfer and refused and not self._transferring:
+            self._drop_setup()
+        elif transfer and refused and event.now:
+            transfer.forbid(refused)
+
+    def _place_refused(self, settings: Settings) -> str:
+        """Why those settings have no place for this session; "" when they have."""
+        upstream, phase = self._upstream, self._upstream.phase
+        gone = access.session_refused(settings, self.client_peer, self.client_local)
+        if _way(settings) != _way(self.settings):
+            gone = gone or "the way to the servers is another one"
+        elif phase in (Phase.CONNECTING, Phase.GREETING, Phase.READY):
+            local = None if phase is Phase.CONNECTING else upstream.local
+            gone = gone or access.upstream_refused(settings, upstream.peer, local)
+        return f"the settings have changed: {gone}" if gone else ""
 
     def _end(self, cause: str, outcome: str = "proxy-error", final: bool = False) -> None:
         """End the session: 421 with `cause` if there is one, RST on data, QUIT to the server (1.14, 6.x).
@@ -820,6 +864,11 @@ class Session:
         elif Timer.LOGIN not in at:
             start(Timer.LOGIN, times.login)
         return self._flush()
+
+
+def _way(settings: Settings) -> tuple[bool, bool]:
+    """Whether a next hop follows, or who names the server."""
+    return settings.next_hop is None, settings.servers is not None and settings.servers.fixed is None
 
 
 # Of a verb that nobody here takes the server answers alone.

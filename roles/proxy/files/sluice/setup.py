@@ -72,7 +72,6 @@ class ServerSetUp:
     def __init__(self, control: Control, number: int, first: Mode) -> None:
         self._control = control
         self._number = number
-        self._leg: LegSettings = control.settings.server_side
         allowed = self._leg.modes
         self._modes = [m for m in (first, first.other) if m in allowed]
         self.mode = self._modes[0]
@@ -87,6 +86,10 @@ class ServerSetUp:
         self.talking = False  # commands of the client would get between it and the server
         self._asked: set[bytes] = set()
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
+
+    @property
+    def _leg(self) -> LegSettings:
+        return self._control.settings.server_side
 
     def begin(self) -> None:
         """Try the first mode that is left."""

@@ -8,7 +8,7 @@ both data connections end with RST, whatever the server says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sluice import access, events
 from sluice.events import Endpoint, Leg, Timer
@@ -78,6 +78,15 @@ class Transfer:
         """
         server = self.server.state in (State.LISTENING, State.CONNECTED)
         return server and (self.mode is Mode.PASSIVE or self.client is State.CONNECTED)
+
+    @property
+    def uncarried(self) -> str:
+        """Why the settings of now would not let it be set up so; "" when they would (F9)."""
+        settings = self._control.settings
+        for leg, mode in ((settings.client_side, self.mode), (settings.server_side, self.server.mode)):
+            if mode not in leg.modes:
+                return f"leg {leg.leg} does not allow {mode.value} transfers"
+        return access.data_port_refused(settings.client_side, self._target) if self._target else ""
 
     # --- set-up ---
 
@@ -234,6 +243,13 @@ class Transfer:
         self._cancel_timers()
         if not failure.own:
             self._control.deadlines.start(Timer.ABORT, _PATIENCE)
+
+    def forbid(self, reason: str) -> None:
+        """End it, for the settings do not carry it any more (F9)."""
+        cause = f"the settings have changed: {reason}"
+        self._fail(Failure("proxy-error", 426, cause, own=True))
+        if self.failure and not self.failure.own:  # the other hop was a moment earlier: nobody is waited for
+            self.failure = replace(self.failure, code=426, own=True)
 
     def abort(self) -> None:
         """The client sent ABOR (5.5): nothing more goes to it; the server is read on for a while."""

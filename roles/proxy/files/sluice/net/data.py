@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sluice import events
-from sluice.events import Endpoint, Event, Leg
+from sluice.events import DataSocket, Endpoint, Event, Leg
 from sluice.net.control import family, freebind, from_text, why
 from sluice.net.pace import Pace, PacedRelay
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
@@ -42,6 +42,18 @@ def _socket(address: Address) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def _endpoint(name: tuple[str, int]) -> Endpoint:
+    return Endpoint(from_text(name[0]), name[1])
+
+
+def _peer(sock: socket.socket) -> Endpoint | None:
+    """The far end, where it is connected."""
+    try:
+        return _endpoint(sock.getpeername())
+    except OSError:
+        return None
 
 
 def listen(address: Address, ports: PortRange) -> socket.socket:
@@ -91,6 +103,7 @@ class Channel:
         self._tokens = 0
         self._dials: dict[Leg, socket.socket] = {}
         self._ends: dict[Leg, socket.socket] = {}
+        self._accepted: set[Leg] = set()  # the ends that came from a listener
         self._drains: dict[Leg, Drain] = {}
         self._at_end: set[Leg] = set()
         self._relay: Relay | None = None
@@ -113,6 +126,13 @@ class Channel:
     def seconds(self) -> float:
         """Seconds since the relay began."""
         return time.monotonic() - self._began
+
+    def sockets(self) -> Iterator[DataSocket]:
+        """What it holds on either leg."""
+        for sockets, accepts in ((self._listeners, True), (self._dials, False), (self._ends, None)):
+            for leg, sock in sockets.items():
+                came = leg in self._accepted if accepts is None else accepts
+                yield DataSocket(leg, came, _endpoint(sock.getsockname()), _peer(sock))
 
     # --- listening -------------------------------------------------------------------------------
 
@@ -174,6 +194,7 @@ class Channel:
         self._close_listener(leg)
         # A port is busy while its transfer runs: without this another listener could share it (3.17).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        self._accepted.add(leg)
 
     def drop(self, token: int) -> None:
         """Reset an offered connection."""

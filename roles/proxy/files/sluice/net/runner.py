@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from sluice import events, xferlog
+from sluice import access, events, xferlog
+from sluice.config import Settings
 from sluice.deadlines import NEVER
 from sluice.events import Action, Event, Leg
 from sluice.journal import Journal
@@ -23,11 +24,15 @@ from sluice.net.resolve import Resolver
 from sluice.protocol.addresses import Address
 from sluice.session import Session
 
+_UNBROKEN = ("complete", "refused", "aborted")
 _PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
 
 
 class Runner:
-    """One client's session and its sockets. `finished` is called when the last socket is closed."""
+    """One client's session and its sockets.
+
+    `finished` is called when the last socket is closed, `broke` when a transfer breaks that was to end (F9).
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class Runner:
         resolver: Resolver,
         places: Places,
         finished: Callable[[Runner], None],
+        broke: Callable[[], None] = lambda: None,
         pace: Pace | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -47,6 +53,7 @@ class Runner:
         self._resolver = resolver
         self._places = places
         self._finished = finished
+        self._broke = broke
         self._pace = pace
         self._session = session
         self._queue: list[Event] = []  # a deque takes 600 bytes, empty as it is
@@ -119,6 +126,21 @@ class Runner:
         self._stopping = True
         self.feed(events.Stop(now))
         self._check_finished()
+
+    def enforce(self, settings: Settings, *, now: bool) -> int:
+        """Hold the session to other settings (F9); how many transfers run that they do not carry.
+
+        `now`: these are reset. One that the client has only to read the rest of is a transfer here, too.
+        """
+        refused = [each for channel in self._channels.values() if (each := _refused(settings, channel))]
+        lingering = [channel for channel in self._lingering if _refused(settings, channel)]
+        self.feed(events.Enforce(settings, refused[0] if refused else "", now))
+        for channel in lingering if now else ():
+            channel.reset(None)
+            channel.release()
+            self._broke()
+        self._check_finished()
+        return len(lingering) + self._session.doomed
 
     def _work(self) -> None:
         """Handle what happened, and write; writing may find an end, which has happened then, too."""
@@ -263,6 +285,12 @@ class Runner:
             fields = self._session.log_fields() | fields
             fields["SLUICE_BYTES"] = str(channel.bytes if channel else 0)
             fields["SLUICE_SECONDS"] = f"{channel.seconds if channel else 0:.3f}"
+            outcome = fields["SLUICE_OUTCOME"]
+            # A server's 4xx or 5xx in the middle of its data is no refusal: the other hop may have reset it.
+            broken = outcome not in _UNBROKEN or (outcome == "refused" and fields["SLUICE_BYTES"] != "0")
+            if broken and self._session.doomed:
+                self._broke()
+            self._session.doomed = False
         self._journal.write(action.event, action.message, action.priority, **fields)
         if action.transfer is not None and self._session.settings.xferlog:
             line = xferlog.format_line(fields, time.localtime())
@@ -332,6 +360,11 @@ class Runner:
             if self._alarm:
                 self._alarm.cancel()
             self._finished(self)
+
+
+def _refused(settings: Settings, channel: Channel) -> str:
+    """Why the settings do not carry a transfer's sockets; "" when they do."""
+    return next((each for sock in channel.sockets() if (each := access.data_refused(settings, sock))), "")
 
 
 # What is done for each action; a session has some thirty, so they are not tried in turn.

@@ -40,6 +40,8 @@ _DRAIN = 20.0  # s for running transfers after SIGTERM (10.3)
 _START = 15.0  # s for a worker to begin to serve
 _PAUSES = (0.1, 1.0, 5.0)  # s before a worker that died soon is started anew
 _SOON = 10.0  # s
+_LOOK = 0.5  # s between two looks whether transfers have finished
+_BEFORE = 1.0  # s before old workers end at which their last transfers are counted and reset
 _NO_POLICY = "No policy protects this proxy: sluice-policy.service is not installed on this host."
 
 
@@ -87,6 +89,8 @@ class Supervisor:
         self._generation = 0
         self._question = 0
         self._deaths = 0
+        self._retired = float("inf")  # when the workers of before the last reload are at their end
+        self._broken = 0  # transfers of theirs that were reset, by them or at their end
         self._stopping = False
         self._draining = False
         self._busy = asyncio.Lock()  # one reload after the other
@@ -182,6 +186,8 @@ class Supervisor:
             self._listeners = former
             reason = str(error) or f"a worker did not begin to serve within {_START:g} s."
             raise StartError(reason) from None
+        self._retired = self._loop.time() + settings.timeouts.drain
+        self._broken = 0
         for child in old:
             child.retiring = True
             child.link.send({"do": "retire", "seconds": settings.timeouts.drain})
@@ -280,6 +286,8 @@ class Supervisor:
                 child.ready.set_result(None)
             case {"failed": reason} if not child.ready.done():
                 child.ready.set_exception(StartError(str(reason)))
+            case {"broke": int(transfers)}:
+                self._broken += transfers
             case {"number": number, "answer": answer} if number in child.asked:
                 asked = child.asked.pop(number)
                 if not asked.done():
@@ -465,6 +473,8 @@ class Supervisor:
             case {"ask": "drain"}:
                 self._drain()
                 link.send({"done": True})
+            case {"ask": "enforce", "wait": bool(wait)}:
+                link.send({"done": await self._enforce(wait)})
             case {"ask": "reload"}:
                 await self._reload(link)
             case _:
@@ -490,6 +500,44 @@ class Supervisor:
                 sock.close()
         self._listeners = {place: sock for place, sock in self._listeners.items() if sock is scraped}
         self._log("warning", "drained: no more clients are taken until the next reload or start", 4)
+
+    async def _enforce(self, wait: bool) -> dict[str, Any]:
+        """Hold the sessions of before the reload to the settings of now (F9).
+
+        Transfers that these do not carry may finish until the drain's time is over; then they are reset.
+        Not `wait`: only say how many there are. What was reset already, when that time was over, counts.
+        """
+        left = await self._hold(now=False)
+        began = left + self._broken
+        drain = self._settings.timeouts.drain if self._settings else 0.0
+        until = min(self._loop.time() + drain, self._retired - _BEFORE)  # the counting comes before the end
+        while wait and left and self._loop.time() < until and not self._stopping:
+            await asyncio.sleep(min(_LOOK, max(0.0, until - self._loop.time())))
+            left = await self._hold(now=False)
+        if wait:
+            await self._hold(now=True)
+        reset = self._broken
+        if wait and began:
+            finished = max(0, began - reset)
+            said = f"{began} transfers on what the settings took away: {finished} finished, {reset} reset"
+            self._log("enforced", said, 5)
+        return {"transfers": began, "left": left, "reset": reset, "seconds": drain}
+
+    async def _hold(self, *, now: bool) -> int:
+        """How many transfers of old workers the settings do not carry; `now`: reset them."""
+        old = [child for child in self._children if child.retiring]
+        return sum(await asyncio.gather(*(self._hold_child(child, now=now) for child in old)))
+
+    async def _hold_child(self, child: Child, *, now: bool) -> int:
+        answer = await self._ask(child, "enforce", settings=self._data, now=now)
+        if isinstance(answer, int) or child not in self._children:
+            return answer or 0
+        # Its code does not know how, or it does not answer: all that it has has to go.
+        count = (await self._ask(child, "count") or {}).get("transfers", 0)
+        if now:
+            child.link.send({"do": "retire", "seconds": 0})
+            self._broken += int(count)
+        return int(count)
 
     async def _status(self) -> dict[str, Any]:
         settings = self._settings

@@ -8,6 +8,7 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sluice import access
@@ -54,6 +55,7 @@ class Worker:
         rate = settings.limits.bandwidth
         self._bandwidth = Shared(rate, counts, time.monotonic()) if rate else None
         resolvers = settings.servers.resolvers if settings.servers else ()
+        self.broke: Callable[[], None] = lambda: None  # a transfer broke that was to end (F9)
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._memory = Memory(time.monotonic)
         self._runners: set[Runner] = set()
@@ -109,6 +111,7 @@ class Worker:
             resolver=self._resolver,
             places=self._places,
             finished=lambda runner: self._finished(runner, peer.address),
+            broke=self.broke,
             pace=self._pace(),
         )
         self._seats.take(peer.address)
@@ -167,6 +170,14 @@ class Worker:
                 runner.kill()
                 return True
         return False
+
+    def enforce(self, settings: Settings, *, now: bool) -> int:
+        """Hold all sessions to other settings (F9); how many transfers run that they do not carry.
+
+        `now`: these are reset.
+        """
+        self._settings = settings
+        return sum(runner.enforce(settings, now=now) for runner in list(self._runners))
 
     async def probe(self, message: dict[str, Any]) -> dict[str, Any]:
         """Walk the path as a session would; what was found, or why there was nothing to find."""

@@ -79,6 +79,7 @@ class WorkerProcess:
                 lambda _loop, context: self._journal.write("warning", internal(context), 3, **hop)
             )
             self._worker = Worker(settings, self._journal, listeners, counts, tally)
+            self._worker.broke = lambda: self._link.send({"broke": 1})
             self._worker.start()
             gc.freeze()  # what is there now stays; and a session leaves some hundred objects in circles
             gc.set_threshold(_GARBAGE)
@@ -101,11 +102,22 @@ class WorkerProcess:
             return self._worker.sessions()
         if question == "kill":
             return self._worker.kill(message["session"])
+        if question == "enforce":
+            return self._enforce(message["settings"], message["now"])
         return None
 
     async def _probe(self, number: int, message: Message) -> None:
         assert self._worker is not None  # noqa: S101 - the caller looked
         self._link.send({"number": number, "answer": await self._worker.probe(message)})
+
+    def _enforce(self, data: dict[str, Any], now: bool) -> int | None:
+        """As Worker.enforce; None where this code cannot read the settings."""
+        assert self._worker is not None  # noqa: S101 - the caller looked
+        try:
+            settings = config.parse(data)
+        except config.ConfigError:
+            return None
+        return self._worker.enforce(settings, now=now)
 
     def _begin_to_retire(self, seconds: float) -> None:
         """Take no more clients; end when the last session has, or after this time."""
