@@ -26,6 +26,7 @@ EPHEMERAL: Final = range(33000, 49000)
 LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 
 PLACES: Final = 8  # pairs of places, of those between which packets pass through
+ALL: Final = 10**6  # more than there are
 ROUNDS: Final = 6  # of the prober; what would need more of them is few, and is left out
 
 T = TypeVar("T")
@@ -385,7 +386,7 @@ class Around:
         control = [
             port for port in edges(self.reference.control_ports) if port in self.reference.control_ports
         ]
-        found += self.through(places=100, pairs=100, ports=[CONTROL, *control, 80])
+        found += self.through(places=ALL, pairs=ALL, ports=[CONTROL, *control, 80])
         found += self.forwarded()
         found += self.loopback()
         return self._distinct(found)
