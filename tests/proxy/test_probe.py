@@ -82,6 +82,14 @@ def test_a_whole_path_through_two_hops(paths: Paths) -> None:
     eventually("nothing of the probe is open", lambda: f.descriptors() <= before)
 
 
+def test_14_1_a_next_hop_that_asks_for_whom_is_told_for_nobody(paths: Paths) -> None:
+    path = paths.two(f__next_hop__identity=True, n__client_side__identity=True)
+    over = serve(path)
+    code, walk = probe(path.first, *LOGIN)
+    assert (code, walk["verdict"]) == (0, "Every leg works.")
+    assert over.result().lines.count(b"LIST") == 2
+
+
 def test_the_last_hop_walks_its_own_leg(one: Path) -> None:
     serve(one)
     code, walk = probe(one.last, *LOGIN)

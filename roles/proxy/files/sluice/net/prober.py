@@ -187,6 +187,7 @@ class Walk:
         self._control.read(True)
         if self.settings.next_hop and self.settings.next_hop.identity:
             self._control.send(LOCAL)  # a session of this hop's own (14.1)
+            self._control.flush()
         seconds = self.settings.timeouts.greeting
         code, text = 120, ""
         while code < 200:  # 120: soon (2.1)
