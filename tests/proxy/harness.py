@@ -201,6 +201,14 @@ class NotReadyError(Exception):
     """The proxy ended, or did not say READY=1; args: its exit code (None: still running), its stderr."""
 
 
+def _ended(pid: int) -> bool:
+    """Whether the process is gone, or waits for its parent to notice."""
+    try:
+        return File(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 class Proxy:
     """One proxy process (with its workers), its settings and its log."""
 
@@ -340,11 +348,13 @@ class Proxy:
                 os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL to every process of it at once."""
-        for pid in self.pids():
+        """SIGKILL to every process of it at once; none holds a socket any more when this returns."""
+        pids = self.pids()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+        eventually("its processes have ended", lambda: all(_ended(pid) for pid in pids))
 
     def stop(self) -> None:
         """SIGTERM, SIGTERM again (10.3: now), and SIGKILL where that does not end it."""
