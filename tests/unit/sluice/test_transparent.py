@@ -379,7 +379,10 @@ HOPS = {
 }
 
 
-@pytest.mark.parametrize("after", HOPS)
+CHOOSES = settings(servers=intercepting("redirect")["servers"])  # USER user@host
+
+
+@pytest.mark.parametrize("after", [*HOPS, "user@host"])
 @pytest.mark.parametrize("before", HOPS)
 def test_10_4_a_session_ends_where_another_way_of_interception_begins(before: str, after: str) -> None:
     p = Playbook(HOPS[before])
@@ -387,7 +390,7 @@ def test_10_4_a_session_ends_where_another_way_of_interception_begins(before: st
     p.feed(events.Connected(local))
     p.server(b"220 S\r\n")
     p.said()
-    p.feed(events.Enforce(HOPS[after], "", now=False))
+    p.feed(events.Enforce(HOPS.get(after, CHOOSES), "", now=False))
     assert p.session.over is (before != after)
     assert p.said().startswith(b"421 N: the settings have changed: " if before != after else b"")
 
