@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
@@ -19,16 +19,20 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CLIENTS,
     CONTROL_PORT,
     DEFAULT_PORTS,
+    INTERCEPT_PORT,
     METRICS_PORT,
     MONITOR,
     PASSIVE,
+    REDIRECT,
     RESOLVER,
     SERVERS,
+    TPROXY,
     UNPRIVILEGED,
     Address,
     Clients,
     Hop,
     Host,
+    Intercept,
     Limits,
     Network,
     Path,
@@ -68,6 +72,8 @@ OTHERS = {
 }
 MODES = {ACTIVE: frozenset({ACTIVE}), PASSIVE: frozenset({PASSIVE}), "both": frozenset({ACTIVE, PASSIVE})}
 ORDERS = ("in_order", "spread")
+INTERCEPTS: dict[str, Intercept] = {"none": "", REDIRECT: REDIRECT, TPROXY: TPROXY}
+SOURCES = ("own", "client")
 HOP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,15}")  # 16: an nft comment holds 128 characters
 # Inventory names also stand in TOML and in file names, so nothing that needs escaping.
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -97,7 +103,7 @@ def read_path(topology: object, mode: object = "both", ports: object = None, lim
     found = mapping(TOPOLOGY, topology, ["clients", "hops", "servers"])
     clients = _clients(found["clients"])
     hops = _hops(found["hops"], defaults)
-    servers = _servers(found["servers"], hops[-1])
+    servers = _servers(found["servers"], hops)
     names = [CLIENTS, *(hop.name for hop in hops), SERVERS]
     legs = [f"{near}-{far}" for near, far in pairwise(names)]
     positions = {host.name: i for i, hop in enumerate(hops) for host in hop.hosts}
@@ -109,7 +115,9 @@ def read_path(topology: object, mode: object = "both", ports: object = None, lim
         positions,
         _limits({} if limits is None else limits),
     )
+    _check_naming(path)
     _check_families(path)
+    _check_intercepting_ports(path)
     _check_capacity(path)
     return path
 
@@ -183,18 +191,12 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
     addresses: dict[Address, str] = {}
     for i, entry in enumerate(entries):
         at = f"{place}[{i}]"
-        keys = ["resolvers", "order", "identity", "metrics_from"]
+        keys = ["resolvers", "order", "identity", "metrics_from", "intercept", "source"]
         found = mapping(at, entry, ["name", "hosts"], keys)
         name = _hop_name(f"{at}.name", found["name"], names)
         members = _hosts(f"{at}.hosts", found["hosts"], defaults, hosts, addresses)
         resolvers: tuple[Address, ...] = ()
         if "resolvers" in found:
-            if i != len(entries) - 1:
-                wrong(
-                    f"{at}.resolvers",
-                    f"resolvers on hop {name}",
-                    "them on the last hop only, where names are resolved",
-                )
             each = sequence(f"{at}.resolvers", found["resolvers"], "addresses of name servers")
             resolvers = tuple(_resolver(f"{at}.resolvers[{j}]", one) for j, one in enumerate(each))
         identity = flag(f"{at}.identity", found.get("identity", False))
@@ -206,11 +208,98 @@ def _hops(value: object, defaults: Ports) -> tuple[Hop, ...]:
             )
         spread = _spread(f"{at}.order", i, found.get("order", ORDERS[0]))
         scrapers = networks(f"{at}.metrics_from", found["metrics_from"]) if "metrics_from" in found else ()
-        hops.append(Hop(name, members, resolvers, spread, identity, scrapers))
+        intercept = _one_of(f"{at}.intercept", found.get("intercept", "none"), list(INTERCEPTS))
+        client_source = _one_of(f"{at}.source", found.get("source", SOURCES[0]), SOURCES) == SOURCES[1]
+        hops.append(
+            Hop(
+                name,
+                members,
+                resolvers,
+                spread,
+                identity,
+                scrapers,
+                intercept=INTERCEPTS[intercept],
+                client_source=client_source,
+            )
+        )
+        _check_intercepting(at, hops)
         _check_scraped(at, hops[-1])
     _check_public(hops)
     _check_metrics_addresses(hops)
     return tuple(hops)
+
+
+def _one_of(place: str, value: object, words: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in words:
+        wrong(place, shown(value), f"{', '.join(words[:-1])} or {words[-1]}")
+    return str(value)
+
+
+def _check_intercepting(at: str, hops: Sequence[Hop]) -> None:
+    """What the last of these hops may not be at once, for nobody addresses it, or for whom it stands."""
+    hop = hops[-1]
+    if hop.client_source and hop.intercept != TPROXY:
+        wrong(f"{at}.source", f"client on hop {hop.name}", f"it with intercept: {TPROXY} only")
+    if hop.identity and hop.intercept:
+        wrong(
+            f"{at}.identity",
+            f"true on hop {hop.name}, which intercepts",
+            "it on a hop only that the one before addresses: a header to an intercepted server would be lost",
+        )
+    if hop.identity and hops[-2].client_source:
+        wrong(
+            f"{at}.identity",
+            f"true on hop {hop.name}, and source: client on hop {hops[-2].name}",
+            "one of them, for a header is believed of a hop's own address, not of a client's",
+        )
+    if hop.spread and hop.intercept:
+        wrong(
+            f"{at}.order",
+            f"{ORDERS[1]} on hop {hop.name}, which intercepts",
+            "it on a hop only that the one before addresses: here routing picks the host",
+        )
+
+
+def _check_naming(path: Path) -> None:
+    """Resolvers stand only where a client's server is named."""
+    for i, hop in enumerate(path.hops):
+        if not hop.resolvers or i == path.naming:
+            continue
+        where = "them on no hop, for the first one intercepts and no client names its server"
+        if path.naming is not None:
+            position = "the last hop" if path.naming == path.last else f"hop {path.name(path.naming)}"
+            where = f"them on {position} only, where names are resolved"
+        wrong(f"{TOPOLOGY}.hops[{i}].resolvers", f"resolvers on hop {hop.name}", where)
+
+
+def _check_intercepting_ports(path: Path) -> None:
+    """A hop that intercepts has its control port in none of its ranges, and takes servers' control ports for
+    control wherever they lie."""
+    own = PortRange(INTERCEPT_PORT, INTERCEPT_PORT)
+    for i, hop in enumerate(path.hops):
+        for host in hop.hosts if hop.intercept else ():
+            at = f"{TOPOLOGY}.hops[{i}].hosts.{host.name}"
+            for side, ports in (
+                ("client_side", host.ports.client_side),
+                ("server_side", host.ports.server_side),
+            ):
+                for leaf, used in (("listen", ports.listen), ("source", ports.source)):
+                    if used.overlaps(own):
+                        wrong(
+                            at,
+                            f"port {own} in {side}.{leaf} {used}",
+                            f"a range without it, for hop {hop.name} intercepts and listens there",
+                        )
+            for control in path.servers.control_ports:
+                listen = host.ports.client_side.listen
+                if listen.overlaps(PortRange(control, control)):
+                    wrong(
+                        at,
+                        f"port {control} of {TOPOLOGY}.servers.control_ports in client_side.listen {listen}",
+                        f"a range without it, for hop {hop.name} intercepts both at the servers' addresses",
+                    )
+            if host.metrics and host.metrics[1] == INTERCEPT_PORT:
+                wrong(f"{at}.metrics", f"port {own}", f"another one, for hop {hop.name} listens there")
 
 
 def _resolver(place: str, value: object) -> Address:
@@ -415,7 +504,7 @@ def _side_ports(place: str, value: object, defaults: SidePorts, also: int | None
     )
 
 
-def _servers(value: object, last: Hop) -> Servers:
+def _servers(value: object, hops: Sequence[Hop]) -> Servers:
     place = f"{TOPOLOGY}.servers"
     keys = ["control_ports", "ports", "fixed", "names", "data_networks"]
     found = mapping(place, value, ["networks"], keys)
@@ -425,17 +514,24 @@ def _servers(value: object, last: Hop) -> Servers:
         if "control_ports" in found
         else (CONTROL_PORT,)
     )
+    intercepting = [hop.name for hop in hops if hop.intercept]
+    if "fixed" in found and intercepting:
+        wrong(
+            f"{place}.fixed",
+            f"fixed, and that hop {intercepting[0]} intercepts",
+            "one of them, for who is intercepted has named the server by its address",
+        )
     return Servers(
         within,
         control,
         port_range(f"{place}.ports", found["ports"]) if "ports" in found else UNPRIVILEGED,
-        _fixed(f"{place}.fixed", found["fixed"], within, control, last) if "fixed" in found else None,
-        _names(place, found, last) if "names" in found else (),
+        _fixed(f"{place}.fixed", found["fixed"], within, control, hops[-1]) if "fixed" in found else None,
+        _names(place, found, hops) if "names" in found else (),
         _data_networks(place, found, within),
     )
 
 
-def _names(servers: str, found: Mapping[str, Any], last: Hop) -> tuple[str, ...]:
+def _names(servers: str, found: Mapping[str, Any], hops: Sequence[Hop]) -> tuple[str, ...]:
     """The names that a client may ask for, without case and the dot at the end."""
     if "fixed" in found:
         wrong(servers, "fixed and names", "one of them, for with fixed no client names its server")
@@ -448,8 +544,16 @@ def _names(servers: str, found: Mapping[str, Any], last: Hop) -> tuple[str, ...]
         if name in result:
             wrong(f"{place}[{i}]", f"{name} again", "each name once")
         result.append(name)
-    if not last.resolvers:
-        wrong(place, "names", f"them only with resolvers on the last hop {last.name}")
+    if hops[0].intercept:
+        wrong(
+            place,
+            f"names, and that hop {hops[0].name} intercepts",
+            "one of them, for no client names its server there",
+        )
+    naming = list(takewhile(lambda hop: not hop.intercept, hops))[-1]
+    if not naming.resolvers:
+        where = "the last hop" if naming is hops[-1] else "hop"
+        wrong(place, "names", f"them only with resolvers on {where} {naming.name}")
     return tuple(result)
 
 
@@ -524,16 +628,20 @@ def _mode(place: str, value: Any, also: str = "") -> frozenset[str]:
 
 
 def _check_families(path: Path) -> None:
-    """Each leg needs a family that both of its ends have."""
-    ends = [{each.version for each in path.clients.networks}]
-    for hop in path.hops:
-        for side in (hop.hosts[0].client_side, hop.hosts[0].server_side):
-            ends.append({each.public.version for each in side.addresses})
-    ends.append({each.version for each in path.servers.networks})
-    for position in range(path.last + 2):
-        near, far = ends[2 * position], ends[2 * position + 1]
+    """Each leg needs a family that both of its ends have; where one intercepts, the servers, too."""
+    servers = {each.version for each in path.servers.networks}
+    ends = [{each.public.version for each in hop.hosts[0].client_side.addresses} for hop in path.hops]
+    for position, far in enumerate([*ends, servers]):
+        near = {each.version for each in path.near_end(position)}
+        names = path.name(position - 1), path.name(position)
+        if position <= path.last and path.hops[position].intercept and not near & far & servers:
+            wrong(
+                f"{TOPOLOGY}, leg {path.leg(position)}",
+                f"{_families(near)} at {names[0]}, {_families(far)} at {names[1]}, which intercepts, and "
+                f"{_families(servers)} at {SERVERS}",
+                "a family that all three have",
+            )
         if not near & far:
-            names = path.name(position - 1), path.name(position)
             wrong(
                 f"{TOPOLOGY}, leg {path.leg(position)}",
                 f"{_families(near)} at {names[0]} and {_families(far)} at {names[1]}",

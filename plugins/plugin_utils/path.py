@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import takewhile
+from typing import Final, Literal
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -18,9 +20,15 @@ SERVERS = "S"
 RESOLVER = "resolver"  # the name servers that a hop asks
 MONITOR = "monitor"  # who scrapes metrics
 CONTROL_PORT = 21  # RFC 959 section 8: where every hop listens
+INTERCEPT_PORT = 2121  # where a hop that intercepts listens instead: nobody addresses it
+MARK = 0x51CE  # of packets to an address that is not this host's, and come to its proxy all the same
+ROUTING = 21021  # the routing table that delivers them, and the priority of the rule that looks there
 METRICS_PORT = 9421  # where a host answers scrapes unless it says another
 ACTIVE = "active"
 PASSIVE = "passive"
+REDIRECT: Final = "redirect"
+TPROXY: Final = "tproxy"
+Intercept = Literal["", "redirect", "tproxy"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -108,9 +116,11 @@ class Host:
 class Hop:
     """A position on the path: one host, or several that share the work, each side with the same families.
 
-    `resolvers` stands on the last hop only, where names are resolved. `spread`: the hop before takes its
+    `resolvers` stands only where names are resolved (`Path.naming`). `spread`: the hop before takes its
     hosts in a random order, else as they are written. `identity`: the hop before, which there is, says
-    first for which client it comes. `metrics_from` may scrape its hosts.
+    first for which client it comes. `metrics_from` may scrape its hosts. `intercept`: who stands before it
+    addresses the servers, and this hop takes these connections; empty: it is addressed itself. With
+    `client_source` it goes on with the address that it sees of its client, not with its own.
     """
 
     name: str
@@ -119,6 +129,13 @@ class Hop:
     spread: bool = False
     identity: bool = False
     metrics_from: tuple[Network, ...] = ()
+    intercept: Intercept = ""
+    client_source: bool = False
+
+    @property
+    def control_port(self) -> int:
+        """Where its hosts listen for control connections at their own addresses."""
+        return INTERCEPT_PORT if self.intercept else CONTROL_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +209,42 @@ class Path:
     def leg(self, position: int) -> str:
         """The name of the leg on the client side of `position`, as `C-F`."""
         return f"{self.name(position - 1)}-{self.name(position)}"
+
+    @property
+    def naming(self) -> int | None:
+        """The hop that splits a client's `USER user@host`: the last before one that intercepts, or before
+        the servers. None where the first one intercepts, for there no client names its server (9.5)."""
+        explicit = sum(1 for _hop in takewhile(lambda hop: not hop.intercept, self.hops))
+        return explicit - 1 if explicit else None
+
+    def dials_servers(self, position: int) -> bool:
+        """Whether who stands at `position` (-1: the clients) addresses the servers themselves: behind it
+        stand these, or a hop that intercepts."""
+        return position == self.last or bool(self.hops[position + 1].intercept)
+
+    def near_end(self, position: int) -> tuple[Network, ...]:
+        """What is seen at `position` of whom stands before it: the clients, or that hop's server side."""
+        if position == 0:
+            return self.clients.networks
+        seen = (each for host in self.hops[position - 1].hosts for each in host.server_side.seen)
+        return self.sources(position - 1, tuple(dict.fromkeys(seen)))
+
+    def sources(self, position: int, own: tuple[Network, ...]) -> tuple[Network, ...]:
+        """Where the hop at `position` connects from on its server side, where its own addresses are `own`.
+
+        With `client_source` what it sees of its clients, and its own only towards a hop that it addresses,
+        which may have no address of the client's family.
+        """
+        hop = self.hops[position]
+        if not hop.client_source:
+            return own
+        taken = {each.address.version for each in hop.hosts[0].client_side.addresses}
+        clients = [each for each in self.near_end(position) if each.version in taken]
+        families = {each.version for each in clients}
+        foreign = [each for each in clients if each.version in {one.version for one in own}]
+        if not self.dials_servers(position):
+            foreign += [each for each in own if families - {each.version}]
+        return tuple(dict.fromkeys(foreign))
 
     def listening(self, host: Host) -> dict[str, PortRange]:
         """The ranges in which the host listens for data, by `client_side` and `server_side`.

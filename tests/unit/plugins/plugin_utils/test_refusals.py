@@ -91,7 +91,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.0.prefer",
         "x",
         "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order, identity, "
-        "metrics_from",
+        "metrics_from, intercept, source",
     ),
     (
         "hops.0.name",

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hops that intercept: what the description says of them, who then dials whom, the proxy's settings."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
+from ansible_collections.sluice.ftp.plugins.plugin_utils.description import DescriptionError, read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import Path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
+
+from tests.unit.plugins.paths import twenty_lines
+
+SERVERS = ["198.51.100.128/25"]
+
+
+def chain(f: str = "none", n: str = "none", **more: Any) -> dict[str, Any]:
+    """The twenty lines with an interception on either hop; `tproxy client` has the client's source, too.
+
+    `more` are further keys of hop N, or with `servers` of the servers.
+    """
+    topology = twenty_lines()
+    for hop, said in zip(topology["hops"], (f, n), strict=True):
+        intercept, _, source = said.partition(" ")
+        hop["intercept"] = intercept
+        if source:
+            hop["source"] = source
+    topology["servers"] = {"networks": SERVERS, **more.pop("servers", {})}
+    topology["hops"][1].update(more)
+    return topology
+
+
+def of(host: str, topology: dict[str, Any]) -> dict[str, Any]:
+    path = read_path(topology)
+    return settings(path, path.host(host), read_timeouts(None))
+
+
+def seen(path: Path, position: int) -> list[str]:
+    return [str(each) for each in path.near_end(position)]
+
+
+def refusal(topology: dict[str, Any]) -> str:
+    with pytest.raises(DescriptionError) as caught:
+        read_path(topology)
+    return str(caught.value).removeprefix("sluice_topology.")
+
+
+# -- what is refused
+
+
+def port_of(side: str, leaf: str, ports: str) -> dict[str, Any]:
+    topology = chain(n="redirect")
+    topology["hops"][1]["hosts"]["n1"]["ports"] = {side: {leaf: ports}}
+    return topology
+
+
+def v6_clients(f: str, n: str) -> dict[str, Any]:
+    topology = chain(f, n)
+    topology["clients"] = {"networks": ["2001:db8:1::/64"]}
+    topology["hops"][0]["hosts"]["f1"]["client_side"] = "2001:db8:1::1"
+    return topology
+
+
+def metrics_at_2121() -> dict[str, Any]:
+    topology = chain(n="tproxy", metrics_from=["10.9.0.0/24"])
+    topology["hops"][1]["hosts"]["n1"]["metrics"] = "10.9.0.1:2121"
+    return topology
+
+
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [
+        (
+            chain("transparent"),
+            "hops[0].intercept: found 'transparent', expected none, redirect or tproxy",
+        ),
+        (chain("tproxy server"), "hops[0].source: found 'server', expected own or client"),
+        (
+            chain("redirect client"),
+            "hops[0].source: found client on hop F, expected it with intercept: tproxy only",
+        ),
+        (
+            chain("none client"),
+            "hops[0].source: found client on hop F, expected it with intercept: tproxy only",
+        ),
+        (
+            chain(n="tproxy", servers={"fixed": "198.51.100.200"}),
+            "servers.fixed: found fixed, and that hop N intercepts, expected one of them, for who is "
+            "intercepted has named the server by its address",
+        ),
+        (
+            chain(n="redirect", identity=True),
+            "hops[1].identity: found true on hop N, which intercepts, expected it on a hop only that the one "
+            "before addresses: a header to an intercepted server would be lost",
+        ),
+        (
+            chain("tproxy client", identity=True),
+            "hops[1].identity: found true on hop N, and source: client on hop F, expected one of them, for "
+            "a header is believed of a hop's own address, not of a client's",
+        ),
+        (
+            chain(n="redirect", order="spread"),
+            "hops[1].order: found spread on hop N, which intercepts, expected it on a hop only that the one "
+            "before addresses: here routing picks the host",
+        ),
+        (
+            chain(n="redirect", resolvers=["192.0.2.53"]),
+            "hops[1].resolvers: found resolvers on hop N, expected them on hop F only, where names are "
+            "resolved",
+        ),
+        (
+            chain("redirect", resolvers=["192.0.2.53"]),
+            "hops[1].resolvers: found resolvers on hop N, expected them on no hop, for the first one "
+            "intercepts and no client names its server",
+        ),
+        (
+            chain("redirect", servers={"names": ["ftp.example.org"]}),
+            "servers.names: found names, and that hop F intercepts, expected one of them, for no client "
+            "names its server there",
+        ),
+        (
+            chain(n="redirect", servers={"names": ["ftp.example.org"]}),
+            "servers.names: found names, expected them only with resolvers on hop F",
+        ),
+        (
+            port_of("client_side", "listen", "2100-2199"),
+            "hops[1].hosts.n1: found port 2121 in client_side.listen 2100-2199, expected a range without it, "
+            "for hop N intercepts and listens there",
+        ),
+        (
+            port_of("server_side", "source", "2121"),
+            "hops[1].hosts.n1: found port 2121 in server_side.source 2121, expected a range without it, "
+            "for hop N intercepts and listens there",
+        ),
+        (
+            chain("tproxy", servers={"control_ports": [21, 50021]}),
+            "hops[0].hosts.f1: found port 50021 of sluice_topology.servers.control_ports in "
+            "client_side.listen 50000-50999, expected a range without it, for hop F intercepts both at the servers' addresses",
+        ),
+        (
+            metrics_at_2121(),
+            "hops[1].hosts.n1.metrics: found port 2121, expected another one, for hop N listens there",
+        ),
+        (
+            v6_clients("redirect", "none"),
+            "leg C-F: found IPv6 at C, IPv6 at F, which intercepts, and IPv4 at S, expected a family that "
+            "all three have",
+        ),
+    ],
+)
+def test_is_refused(topology: dict[str, Any], message: str) -> None:
+    assert refusal(topology).removeprefix("sluice_topology, ") == message
+
+
+def test_without_interception_2121_is_a_port_like_any_other() -> None:
+    topology = port_of("client_side", "listen", "2100-2199")
+    topology["hops"][1]["intercept"] = "none"
+    assert read_path(topology).hops[1].control_port == 21
+
+
+# -- who dials whom
+
+F1, N1, CLIENTS = ["10.2.0.1/32"], ["198.51.100.2/32"], ["10.1.0.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("hops", "dials_servers", "before_n", "before_s", "naming"),
+    [
+        (("none", "none"), [False, False, True], F1, N1, 1),
+        (("redirect", "none"), [True, False, True], F1, N1, None),
+        (("none", "tproxy"), [False, True, True], F1, N1, 0),
+        (("tproxy", "redirect"), [True, True, True], F1, N1, None),
+        (("tproxy client", "none"), [True, False, True], CLIENTS, N1, None),
+        (("tproxy client", "tproxy client"), [True, True, True], CLIENTS, CLIENTS, None),
+        (("none", "tproxy client"), [False, True, True], F1, F1, 0),
+    ],
+)
+def test_9_1_who_addresses_the_servers_and_who_is_seen(
+    hops: tuple[str, str],
+    dials_servers: list[bool],
+    before_n: list[str],
+    before_s: list[str],
+    naming: int | None,
+) -> None:
+    path = read_path(chain(*hops))
+    assert [path.dials_servers(position) for position in (-1, 0, 1)] == dials_servers
+    assert [seen(path, position) for position in (0, 1, 2)] == [CLIENTS, before_n, before_s]
+    assert path.naming == naming
+
+
+def test_9_2_a_hop_that_lacks_the_clients_family_goes_on_with_its_own_address() -> None:
+    topology = chain("tproxy client")
+    topology["clients"]["networks"].append("2001:db8:1::/64")
+    topology["servers"]["networks"].append("2001:db8:9::/48")
+    topology["hops"][0]["hosts"]["f1"]["client_side"] = ["10.1.0.1", "2001:db8:1::1"]
+    path = read_path(topology)
+    assert seen(path, 1) == ["10.1.0.0/24", "10.2.0.1/32"], "over IPv4, for clients with either family"
+    topology["hops"][1]["intercept"] = "redirect"
+    assert seen(read_path(topology), 1) == CLIENTS, (
+        "who is intercepted has dialled a server of its own family"
+    )
+
+
+def test_9_2_networks_of_a_family_that_the_hop_does_not_serve_are_left_out() -> None:
+    topology = chain("tproxy client")
+    topology["clients"]["networks"].append("2001:db8:1::/64")
+    assert read_path(topology).near_end(1) == (ip_network("10.1.0.0/24"),)
+
+
+# -- the proxy's settings
+
+
+def test_9_1_the_settings_of_a_hop_that_intercepts_before_one_that_is_addressed() -> None:
+    found = of("f1", chain("redirect"))
+    assert {key: found["client_side"][key] for key in ("control_port", "intercept", "destinations")} == {
+        "control_port": 2121,
+        "intercept": "redirect",
+        "destinations": SERVERS,
+    }
+    assert found["client_side"]["destination_ports"] == [21]
+    assert found["next_hop"] == {
+        "hosts": [{"name": "n1", "addresses": ["10.2.0.2"]}],
+        "control_port": 21,
+        "user_at_host": True,
+    }
+    assert "servers" not in found
+    assert "client_source" not in found["server_side"]
+    behind = of("n1", chain("redirect"))
+    assert behind == of("n1", chain()), "it is told the server as by any client"
+
+
+def test_9_1_the_settings_of_a_hop_that_intercepts_before_the_servers() -> None:
+    topology = chain(n="tproxy client", servers={"control_ports": [21, 990]})
+    found = of("n1", topology)
+    assert found["client_side"]["destination_ports"] == [21, 990]
+    assert found["client_side"]["peers"] == F1
+    assert found["server_side"]["client_source"] is True
+    assert found["servers"] == {"networks": SERVERS, "control_ports": [21, 990]}
+    assert "next_hop" not in found
+
+
+@pytest.mark.parametrize(("kind", "data"), [("redirect", ["10.2.0.2/32", "10.2.0.12/32"]), ("tproxy", None)])
+def test_the_settings_before_a_hop_that_intercepts(kind: str, data: list[str] | None) -> None:
+    """9.3: only with tproxy active data comes from the server's address."""
+    topology = chain(n=kind, servers={"names": ["ftp.example.org"], "data_networks": SERVERS})
+    topology["hops"][0]["resolvers"] = ["192.0.2.53"]
+    topology["hops"][1]["hosts"]["n2"] = {
+        "client_side": "10.2.0.12",
+        "server_side": "198.51.100.12",
+        "ports": {"client_side": {"listen": "40000-40099"}},
+    }
+    found = of("f1", topology)
+    assert found["servers"] == {
+        "networks": SERVERS,
+        "control_ports": [21],
+        "names": ["ftp.example.org"],
+        "resolvers": ["192.0.2.53"],
+    }
+    assert found["server_side"]["peer_ports"] == [
+        {"peers": SERVERS, "ports": "50000-50999"},
+        {"peers": SERVERS, "ports": "40000-40099"},
+    ]
+    assert found["server_side"].get("data_networks") == data
+    last = of("n1", topology)
+    assert last["server_side"]["data_networks"] == SERVERS
+    assert set(last["servers"]) == {"networks", "control_ports"}, "it asks nobody for names"
+
+
+def test_9_2_behind_the_clients_source_a_hop_knows_clients_and_the_ports_of_the_hop_between() -> None:
+    topology = chain("tproxy client", "redirect")
+    found = of("n1", topology)["client_side"]
+    assert found["peers"] == CLIENTS
+    assert found["peer_ports"] == "52000-52999"
+    topology["hops"][0]["hosts"]["f2"] = {
+        "client_side": "10.1.0.11",
+        "server_side": "10.2.0.11",
+        "ports": {"server_side": {"listen": "40000-40099"}},
+    }
+    assert of("n1", topology)["client_side"]["peer_ports"] == [
+        {"peers": CLIENTS, "ports": "52000-52999"},
+        {"peers": CLIENTS, "ports": "40000-40099"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("f", "n", "host"), [("none", "none", "n1"), ("none", "tproxy", "f1"), ("tproxy", "none", "n1")]
+)
+def test_7_9_rules_for_servers_go_where_the_server_is_known(f: str, n: str, host: str) -> None:
+    path = read_path(chain(f, n))
+    rules = read_commands([{"servers": SERVERS, "deny": ["SITE"]}], path.servers)
+    found = {
+        each: "commands" in settings(path, path.host(each), read_timeouts(None), rules)["server_side"]
+        for each in ("f1", "n1")
+    }
+    assert found == {"f1": host == "f1", "n1": host == "n1"}
