@@ -153,7 +153,7 @@ for text in ("192.0.2.7", "2001:db8::7"):
         event = await told.get()
         channel.reset(None)
         refused = loop.create_future()
-        control.Connector(loop, address, to, lambda _: None, refused.set_result)
+        control.Connector(loop, events.Connect(address, to), lambda _: None, refused.set_result)
         return event.cause, await refused
 
     if address.version == 4:  # with IPv6 the SYN goes out, and no answer comes

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from sluice.config import CommandRule, LegSettings, Network, Settings, plain_name, split_host
+from sluice.config import CommandRule, Intercept, LegSettings, Network, Settings, plain_name, split_host
 from sluice.events import DataSocket, Endpoint, Leg
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address, BadAddressError
@@ -109,17 +109,45 @@ def data_port_refused(leg: LegSettings, to: Endpoint) -> str:
     return ""
 
 
-def session_refused(settings: Settings, client: Endpoint, local: Address) -> str:
-    """Why no session of that client may be at that address of this host; "" when it may."""
-    if not inside(client.address, settings.client_side.peers):
-        return f"{client.address} is not in the allowed networks"
-    return _not_here(settings.client_side, local)
+def original_refused(settings: Settings, client: Address, to: Endpoint | None) -> str:
+    """Why an intercepted connection from `client` to `to` begins no session; "" when it does (9.1).
+
+    `to`: what the client addressed, None where the kernel knows of nothing but this proxy. Neither end may be
+    the proxy itself, nor `to` the next hop: the session would run in a circle.
+    """
+    side, hop = settings.client_side, settings.next_hop
+    if _own(settings, client):
+        return f"the connection comes from {client}, this proxy itself"
+    if to is None or _own(settings, to.address):
+        return "the connection is to this proxy itself and was not intercepted"
+    if hop and any(to.address in host.addresses for host in hop.hosts):
+        return f"the connection is to {to.address}, of hop {settings.server_side.neighbour}"
+    if to.port not in side.destination_ports:
+        return f"port {to.port} is not one of the allowed control ports"
+    if not _held(to.address, side.destinations):
+        return f"server {to.address} is not in the allowed networks"
+    return "" if hop else _far_end_refused(settings, to.address, to.port)
+
+
+def session_refused(
+    settings: Settings, client: Endpoint, local: Address, original: Endpoint | None = None
+) -> str:
+    """Why no session of that client may be at that address, intercepted on its way to `original`."""
+    refused = _client_refused(settings, client.address)
+    if not refused and settings.client_side.intercept:
+        refused = original_refused(settings, client.address, original)
+    return refused or _not_here(settings, settings.client_side, local)
+
+
+def _client_refused(settings: Settings, client: Address) -> str:
+    listed = inside(client, settings.client_side.peers)
+    return "" if listed else f"{client} is not in the allowed networks"
 
 
 def upstream_refused(settings: Settings, server: Endpoint, local: Address | None) -> str:
     """Why no session may be connected to that server, or next hop, from that address; "" when it may."""
     refused = _far_end_refused(settings, server.address, server.port)
-    return refused or (_not_here(settings.server_side, local) if local else "")
+    return refused or (_not_here(settings, settings.server_side, local) if local else "")
 
 
 def data_refused(settings: Settings, sock: DataSocket) -> str:
@@ -133,11 +161,14 @@ def data_refused(settings: Settings, sock: DataSocket) -> str:
     if sock.local.port not in ports:
         return f"port {sock.local.port} is not in {ports}"
     if sock.peer is None:
-        return _not_here(leg, sock.local.address)
+        return _not_here(settings, leg, sock.local.address)
     if client:
-        refused = session_refused(settings, sock.peer, sock.local.address)
+        refused = _client_refused(settings, sock.peer.address)
+    elif data_elsewhere(settings, leg, sock.peer.address):
+        refused = ""
     else:
-        refused = _far_end_refused(settings, sock.peer.address) or _not_here(leg, sock.local.address)
+        refused = _far_end_refused(settings, sock.peer.address)
+    refused = refused or _not_here(settings, leg, sock.local.address)
     return refused or ("" if sock.accepts else data_port_refused(leg, sock.peer))
 
 
@@ -156,8 +187,14 @@ def _far_end_refused(settings: Settings, address: Address, control_port: int | N
     return f"{address} is not of hop {settings.server_side.neighbour}"
 
 
-def _not_here(leg: LegSettings, local: Address) -> str:
-    return "" if any(local == own.address for own in leg.addresses) else f"{local} is not this hop's address"
+def _not_here(settings: Settings, leg: LegSettings, local: Address) -> str:
+    """Why this end of a connection may not be there; "" when it may. A transparent leg's is elsewhere."""
+    near, far = settings.client_side, settings.server_side
+    if leg is near and near.intercept is Intercept.TPROXY:
+        there = _held(local, near.destinations) and not _own(settings, local)
+    else:
+        there = not leg.foreign(local) or (leg is far and far.from_client and inside(local, near.peers))
+    return "" if there else f"{local} is not this hop's address"
 
 
 def command_rules(

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ _MODES = {
     "both": (Mode.PASSIVE, Mode.ACTIVE),
 }
 _ORDERS = {"in_order": False, "spread": True}
+_SOURCES = {"own": False, "client": True}
 
 PRESETS = {
     "read-only": frozenset({Use.SESSION, Use.READ}),
@@ -40,6 +42,13 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__(" ".join(problems))
         self.problems = problems
+
+
+class Intercept(Enum):
+    """How connections to the servers come to the proxy (PROTOCOL 9): which end of them is its own."""
+
+    REDIRECT = "redirect"  # its address, the kernel translates
+    TPROXY = "tproxy"  # the server's
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,10 @@ class LegSettings:
         """Return what the neighbour sees of `address`."""
         return next((a.public for a in self.addresses if a.address == address), address)
 
+    def foreign(self, address: Address) -> bool:
+        """Whether a socket at `address` is at somebody else's, which takes IP_TRANSPARENT (PROTOCOL 9)."""
+        return all(a.address != address for a in self.addresses)
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSide(LegSettings):
@@ -111,12 +124,24 @@ class ClientSide(LegSettings):
 
     greeting: the lines of the 220 that a client gets, none for the server's or the proxy's own.
     identity: they are the hop before, and say first for whom (PROTOCOL 14.1).
+    intercept: they address the servers; None: they address the proxy. destinations, destination_ports: what
+    they may have addressed then (PROTOCOL 9.1).
     """
 
     peers: tuple[Network, ...]
     control_port: int
     greeting: tuple[str, ...] = ()
     identity: bool = False
+    intercept: Intercept | None = None
+    destinations: tuple[Network, ...] = ()
+    destination_ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSide(LegSettings):
+    """The leg towards the servers. from_client: its sockets are at the client's address (PROTOCOL 9.2)."""
+
+    from_client: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +156,15 @@ class Host:
 class NextHop:
     """The hop that every session goes to: its hosts in order, or with `spread` in a random one.
 
-    identity: it wants to know for whom (PROTOCOL 14.1).
+    identity: it wants to know for whom (PROTOCOL 14.1). user_at_host: it is told the server that the client
+    addressed, as USER user@host:port.
     """
 
     hosts: tuple[Host, ...]
     control_port: int
     spread: bool = False
     identity: bool = False
+    user_at_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +233,7 @@ class Settings:
     hop: str
     host: str
     client_side: ClientSide
-    server_side: LegSettings
+    server_side: ServerSide
     next_hop: NextHop | None
     servers: Servers | None
     timeouts: Timeouts
@@ -235,11 +262,12 @@ def parse(data: dict[str, Any]) -> Settings:
     hop = top.take("hop", _text, "a name")
     host = top.take("host", _text, "a name")
     client_side = _client_side(top.table("client_side"))
-    server_side = LegSettings(**_leg(top.table("server_side")))
+    server_side = _server_side(top.table("server_side"))
     next_hop = _next_hop(top.table("next_hop")) if "next_hop" in top else None
     servers = _servers(top.table("servers")) if "servers" in top else None
     if ("next_hop" in top) == ("servers" in top):
         problems.append("next_hop, servers: exactly one of the two tables is expected.")
+    problems += _inconsistent(client_side, server_side, next_hop, servers)
     table = top.table("timeouts") if "timeouts" in top else _Table(problems, "timeouts", {})
     seconds = "a number of seconds above 0"
     timeouts = Timeouts(
@@ -405,9 +433,41 @@ def _metrics(table: _Table) -> Metrics:
     )
 
 
+def _inconsistent(
+    client_side: ClientSide, server_side: ServerSide, next_hop: NextHop | None, servers: Servers | None
+) -> list[str]:
+    """What the tables say of interception that does not go together, a sentence for each."""
+    found = []
+    if server_side.from_client and client_side.intercept is not Intercept.TPROXY:
+        found.append("server_side.source_address: found 'client', expected client_side.intercept 'tproxy'.")
+    if client_side.intercept:
+        if client_side.identity:
+            found.append("client_side.identity: found true, expected false with client_side.intercept.")
+        if servers and servers.fixed:
+            found.append("servers.fixed: unexpected with client_side.intercept: clients address the server.")
+        if servers and servers.names:
+            found.append("servers.names: unexpected with client_side.intercept: clients name no server.")
+        if next_hop and not next_hop.user_at_host:
+            found.append("next_hop.user_at_host: found false, expected true with client_side.intercept.")
+    elif next_hop and next_hop.user_at_host:
+        found.append("next_hop.user_at_host: found true, expected false without client_side.intercept.")
+    return found
+
+
+def _server_side(table: _Table) -> ServerSide:
+    from_client = table.take("source_address", _SOURCES.__getitem__, " or ".join(_SOURCES), False)
+    return ServerSide(**_leg(table), from_client=bool(from_client))
+
+
 def _client_side(table: _Table) -> ClientSide:
+    intercepts = "intercept" in table
     return ClientSide(
         **_leg(table),
+        intercept=table.take("intercept", Intercept, "redirect or tproxy") if intercepts else None,
+        destinations=table.take("destinations", _networks, "a list of networks") if intercepts else (),
+        destination_ports=table.take("destination_ports", _list(_port), "a list of ports of 1 to 65535")
+        if intercepts
+        else (),
         peers=table.take("peers", _networks, "a list of networks"),
         control_port=table.take("control_port", _port, "a port of 1 to 65535"),
         greeting=table.take("greeting", _greeting, "1 to 20 printable lines of at most 200 characters")
@@ -445,6 +505,7 @@ def _next_hop(table: _Table) -> NextHop:
         table.take("control_port", _port, "a port of 1 to 65535"),
         bool(table.take("order", _ORDERS.__getitem__, " or ".join(_ORDERS), False)),
         table.take("identity", _flag, "true or false", False),
+        table.take("user_at_host", _flag, "true or false", False),
     )
 
 

@@ -65,6 +65,7 @@ def show_status(status: dict[str, Any]) -> str:
     lines = [
         f"sluice {status['version']}, hop {status['hop']} on {status['host']}, process {status['pid']}",
         f"listening on {', '.join(status['listening']) or 'nothing: drained'}",
+        *([f"intercepting {status['intercepts']}"] if status.get("intercepts") else []),
         "",
     ]
     rows = [
@@ -76,7 +77,9 @@ def show_status(status: dict[str, Any]) -> str:
 
 def show_sessions(sessions: list[dict[str, str]]) -> str:
     """The sessions for a person, the oldest first."""
-    keys = ("session", "client", "user", "server", "doing", "bytes", "seconds")
+    known = any("destination" in each for each in sessions)  # where clients address the servers
+    where = ("destination", "server") if known else ("server",)
+    keys = ("session", "client", "user", *where, "doing", "bytes", "seconds")
     oldest = sorted(sessions, key=lambda each: -int(each["seconds"]))
     return table(keys, [[each.get(key, "") or "-" for key in keys] for each in oldest])
 

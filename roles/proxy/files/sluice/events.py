@@ -259,10 +259,15 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open the control connection to the server, from `local`."""
+    """Open the control connection to the server, from `local`.
+
+    transparent: that is an address of somebody else's (9.2); and not from port `avoid` of it.
+    """
 
     local: Address
     to: Endpoint
+    transparent: bool = False
+    avoid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +279,13 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Listen for a data connection on a free port of the range."""
+    """Listen for a data connection on a free port of the range; transparent: at somebody else's address."""
 
     transfer: int
     leg: Leg
     address: Address
     ports: PortRange
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +306,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Open a data connection from a free port of the range."""
+    """Open a data connection from a free port of the range; transparent: from somebody else's address."""
 
     transfer: int
     leg: Leg
     address: Address
     ports: PortRange
     to: Endpoint
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class Login:
     def chooses(self) -> bool:
         """Whether the client names its server."""
         servers = self.settings.servers
-        return servers is not None and servers.fixed is None
+        return servers is not None and servers.fixed is None and not self.settings.client_side.intercept
 
     @property
     def _server_name(self) -> str:
@@ -51,6 +51,9 @@ class Login:
             return _local(verb)
         if not chosen and not (verb.opens or verb.kind in (Kind.USER, Kind.QUIT)):
             return _local(verb) or f"530 {self.settings.hop}: log in as user@host first."
+        hop = self.settings.next_hop
+        if verb.opens and hop and hop.user_at_host and not self.done:  # to that hop it would choose a server
+            return f"530 {self.settings.hop}: log in first."
         if verb.after_login and self.done:
             return verb.after_login
         if verb.refused and command.argument.strip(b" ").upper() in verb.refused:

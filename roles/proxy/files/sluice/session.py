@@ -51,14 +51,17 @@ class Session:
         memory: Memory,
         *,
         tally: Tally | None = None,
+        original: Endpoint | None = None,
     ) -> None:
         """`peer`, `local`: the ends of the client's control connection.
 
-        `memory`, `tally`: what all sessions share.
+        `memory`, `tally`: what all sessions share. `original`: the server that the client addressed, where
+        the connection was intercepted (9.1).
         """
         self.settings = settings
         self.client_peer = peer
         self.client_local = local
+        self.original = original
         self.memory = memory
         self.deadlines = Deadlines(memory.clock)
         self.tally = tally or Tally()
@@ -124,6 +127,8 @@ class Session:
         servers = self.settings.servers
         if self.settings.next_hop:
             self._dead(self._upstream.go_on(self.settings.next_hop))
+        elif self.original:
+            self._dead(self._upstream.choose(self.original.address, self.original.port))
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:
@@ -227,6 +232,8 @@ class Session:
             fields["SLUICE_USER"] = show(self._login.user)
         if self.server_name:
             fields["SLUICE_SERVER"] = str(self.server_peer)
+        if self.original:
+            fields["SLUICE_DESTINATION"] = str(self.original)
         return fields
 
     # --- carried identity ------------------------------------------------------------------------
@@ -267,8 +274,9 @@ class Session:
     def _introduce_onward(self) -> None:
         """Tell a next hop that wants to know for whom this session is, before all else (14.1, 14.2)."""
         if self.settings.next_hop and self.settings.next_hop.identity:
-            port = self.settings.client_side.control_port
-            own = Identity(self.client_peer.address, self.client_peer.port, self.client_local, port, "")
+            client = self.client_peer
+            to = self.original or Endpoint(self.client_local, self.settings.client_side.control_port)
+            own = Identity(client.address, client.port, to.address, to.port, "")
             header = write_header(replace(self._identity or own, session=self._ident))
             self.do(events.Send(Leg.SERVER, header))
 
@@ -384,7 +392,7 @@ class Session:
         plain = self._login.opened and b"@" not in command.argument
         if plain or not self._login.chooses:
             self._login.user = command.argument
-            self._forward(command)
+            self._forward_user(command)
             return
         destination = access.parse_destination(command.argument, 21)
         if destination is None:
@@ -399,6 +407,20 @@ class Session:
                 self._answer(530, "this session has its server; open another one for another server")
             return
         self._go(destination, parse_command(command.line[:5] + destination.user))
+
+    def _forward_user(self, command: Command) -> None:
+        """Tell the next hop the server, where it is to be told; an @ of the client is data for S (9.5)."""
+        if self._tells_server and not command.argument:
+            self._client.send(reply("501 USER wants a name."))
+        elif self._tells_server:
+            self._forward(parse_command(b"%s@%s" % (command.line, str(self.original).encode())))
+        else:
+            self._forward(command)
+
+    @property
+    def _tells_server(self) -> bool:
+        hop = self.settings.next_hop
+        return self.original is not None and hop is not None and hop.user_at_host
 
     def _serve_open(self, command: Command) -> None:
         destination = access.parse_place(command.argument, 21)
@@ -610,7 +632,7 @@ class Session:
             return
         self._upstream.greeted()
         if shown:
-            self._client.send((not chosen and self._greeting()) or raw)
+            self._client.send((not chosen and self._greeting()) or self._ready() or raw)
             self._login.opened = chosen is not None
             self._current = None
         elif chosen and chosen.command and self._denied(chosen.command):
@@ -622,6 +644,10 @@ class Session:
     def _greeting(self) -> bytes:
         """The 220 in the admin's words, b"" where there are none (2.1)."""
         return multiline(220, self.settings.client_side.greeting)
+
+    def _ready(self) -> bytes:
+        """The 220 of a hop that tells the next one the server: that one's own asks for user@host."""
+        return reply(f"220 {self.settings.hop}: FTP proxy ready.") if self._tells_server else b""
 
     def _server_ended(self) -> None:
         if self._upstream.phase is Phase.CONNECTING:
@@ -669,7 +695,8 @@ class Session:
         if self._current.verb.extended:
             self._client.send(reply(addresses.format_229(port)))
         else:
-            public = self.settings.client_side.public(self.client_local)
+            address = self.client_local if self.original is None else self.original.address  # 9.3
+            public = self.settings.client_side.public(address)
             self._client.send(reply(addresses.format_227(public, port)))
         self._current = None
         transfer.server.begin()
@@ -801,7 +828,7 @@ class Session:
     def _place_refused(self, settings: Settings) -> str:
         """Why those settings have no place for this session; "" when they have."""
         upstream, phase = self._upstream, self._upstream.phase
-        gone = access.session_refused(settings, self.client_peer, self.client_local)
+        gone = access.session_refused(settings, self.client_peer, self.client_local, self.original)
         if _way(settings) != _way(self.settings):
             gone = gone or "the way to the servers is another one"
         elif phase in (Phase.CONNECTING, Phase.GREETING, Phase.READY):
@@ -866,9 +893,14 @@ class Session:
         return self._flush()
 
 
-def _way(settings: Settings) -> tuple[bool, bool]:
-    """Whether a next hop follows, or who names the server."""
-    return settings.next_hop is None, settings.servers is not None and settings.servers.fixed is None
+def _way(settings: Settings) -> tuple[object, ...]:
+    """Whether a next hop follows, or who names the server; how it is known, and whose address it sees."""
+    return (
+        settings.next_hop is None,
+        settings.servers is not None and settings.servers.fixed is None,
+        settings.client_side.intercept,
+        settings.server_side.from_client,
+    )
 
 
 # Of a verb that nobody here takes the server answers alone.

@@ -98,8 +98,8 @@ class ServerSetUp:
         if self.mode is Mode.PASSIVE:
             self._ask_passive()
         else:
-            local = self._control.server_local
-            self._control.do(events.Listen(self._number, Leg.SERVER, local, self._leg.listen))
+            leg, local = self._leg, self._control.server_local
+            self._control.do(events.Listen(self._number, Leg.SERVER, local, leg.listen, leg.foreign(local)))
 
     # A server that lacks the extended verb gets the plain one, for IPv4 only, and the other way round where
     # memory was wrong. It counts as lacking once the plain one served instead: else it refuses the mode.
@@ -174,7 +174,8 @@ class ServerSetUp:
         self.elsewhere = None if peer == control.server_peer.address else peer
         self.talking = False
         control.deadlines.start(Timer.SERVER_DATA, control.settings.timeouts.data_connect)
-        control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
+        leg, local = self._leg, control.server_local
+        control.do(events.Dial(self._number, Leg.SERVER, local, leg.source, to, leg.foreign(local)))
 
     def dialled(self, port: int) -> None:
         """The connection to the server stands, from this local port."""

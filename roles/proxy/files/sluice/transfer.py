@@ -92,8 +92,8 @@ class Transfer:
 
     def listen(self) -> None:
         """Listen for a passive client, on the very address of its control connection (3.3)."""
-        leg = self._control.settings.client_side
-        self._control.do(events.Listen(self.number, Leg.CLIENT, self._control.client_local, leg.listen))
+        leg, local = self._control.settings.client_side, self._control.client_local
+        self._control.do(events.Listen(self.number, Leg.CLIENT, local, leg.listen, leg.foreign(local)))
 
     def listening(self, port: int) -> None:
         """The listener for the client is up."""
@@ -106,8 +106,8 @@ class Transfer:
         if self._target and self.client is State.WAITING:
             control = self._control
             control.deadlines.start(Timer.CLIENT_DATA, control.settings.timeouts.data_connect)
-            source = control.settings.client_side.source
-            control.do(events.Dial(self.number, Leg.CLIENT, control.client_local, source, self._target))
+            leg, local, to = control.settings.client_side, control.client_local, self._target
+            control.do(events.Dial(self.number, Leg.CLIENT, local, leg.source, to, leg.foreign(local)))
 
     def handle(self, event: events.Event) -> None:
         """Take in what the net says of this transfer; the session looks at the result."""

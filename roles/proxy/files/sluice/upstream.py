@@ -138,11 +138,17 @@ class Upstream:
 
     def _next(self) -> None:
         self._aim(self._targets.pop(0))
-        local = self._control.settings.server_side.local(self.peer.address.version)
+        side, client = self._control.settings.server_side, self._control.client_peer
+        local = side.local(self.peer.address.version)
         assert local is not None  # noqa: S101 - connect kept only such
         self.phase = Phase.CONNECTING
         self._control.deadlines.start(Timer.CONNECT, self._patience)
-        self._control.do(events.Connect(local.address, self.peer))
+        if side.from_client and client.address.version == self.peer.address.version:
+            # its own port may be free here, but the kernel's table of connections has it (F16)
+            where = events.Connect(client.address, self.peer, side.foreign(client.address), client.port)
+        else:
+            where = events.Connect(local.address, self.peer)
+        self._control.do(where)
 
     def failed(self, cause: str) -> Dead | None:
         """This address did not answer; `cause` as in ConnectFailed."""

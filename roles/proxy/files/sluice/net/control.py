@@ -13,7 +13,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from sluice.events import Endpoint
+from sluice import events
+from sluice.net.transparent import make_transparent
 from sluice.protocol.addresses import Address
 
 _READ = 65536
@@ -240,36 +241,50 @@ class ControlSocket:
         self._closed()
 
 
+def _bound(where: events.Connect) -> socket.socket:
+    """Make a control socket and bind it, to a port of the kernel's choice. Raises OSError."""
+    sock = socket.socket(family(where.to.address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        prepare(sock)
+        freebind(sock)
+        if where.transparent:
+            make_transparent(sock)
+        sock.bind((str(where.local), 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Connector:
-    """A control connection being opened, from a port of the kernel's choice."""
+    """A control connection being opened."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        local: Address,
-        to: Endpoint,
+        where: events.Connect,
         connected: Callable[[socket.socket, Address], None],
         failed: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._connected = connected
         self._failed = failed
-        self._local = local
+        self._local = where.local
         self.began = loop.time()
         self._sock: socket.socket | None = None
         sock: socket.socket | None = None
         try:
-            sock = socket.socket(family(to.address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            prepare(sock)
-            freebind(sock)
-            sock.bind((str(local), 0))
-            sock.connect((str(to.address), to.port))
+            sock = _bound(where)
+            if sock.getsockname()[1] == where.avoid:
+                with sock:  # bound until there is another one
+                    sock = _bound(where)
+            sock.connect((str(where.to.address), where.to.port))
         except BlockingIOError:
             pass
         except OSError as error:
             if sock:
                 sock.close()
-            loop.call_soon(failed, why(error, local))
+            loop.call_soon(failed, why(error, where.local))
             return
         assert sock is not None  # noqa: S101 - connect was reached
         self._sock = sock

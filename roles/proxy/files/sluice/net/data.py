@@ -18,6 +18,7 @@ from sluice.events import DataSocket, Endpoint, Event, Leg
 from sluice.net.control import family, freebind, from_text, why
 from sluice.net.pace import Pace, PacedRelay
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
+from sluice.net.transparent import make_transparent
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
 from sluice.tally import PORTS, Tally, bytes_index, port_index
@@ -31,11 +32,20 @@ _SERVER_LISTEN = PORTS + port_index(Leg.SERVER, "listen")  # where the server's 
 _BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
-def _socket(address: Address) -> socket.socket:
-    """Make a data socket: its death is an RST until its data has ended well (6.4)."""
+def _socket(address: Address, transparent: bool) -> socket.socket:
+    """Make a data socket: its death is an RST until its data has ended well (6.4).
+
+    transparent: `address` is not this host's. Raises OSError where it may not be used.
+    """
     sock = socket.socket(family(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # 13.3
     freebind(sock)
+    if transparent:
+        try:
+            make_transparent(sock)
+        except OSError:
+            sock.close()
+            raise
     if address.version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     # what a listener accepts has these from it
@@ -56,10 +66,10 @@ def _peer(sock: socket.socket) -> Endpoint | None:
         return None
 
 
-def listen(address: Address, ports: PortRange) -> socket.socket:
+def listen(address: Address, ports: PortRange, *, transparent: bool = False) -> socket.socket:
     """Listen on a free port of the range (13.2). Raises OSError: EADDRINUSE when none is free."""
     for port in ports.candidates():
-        sock = _socket(address)
+        sock = _socket(address, transparent)
         try:
             sock.bind((str(address), port))
             sock.listen(8)
@@ -139,7 +149,7 @@ class Channel:
     def listen(self, action: events.Listen) -> None:
         """Open a listener; emit Listening or ListenFailed."""
         try:
-            sock = listen(action.address, action.ports)
+            sock = listen(action.address, action.ports, transparent=action.transparent)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 self._tally.no_port(action.leg, "listen")
@@ -220,7 +230,7 @@ class Channel:
             sock: socket.socket | None = None
             bound = False
             try:
-                sock = _socket(action.address)
+                sock = _socket(action.address, action.transparent)
                 sock.bind((str(action.address), port))
                 bound = True
                 sock.connect(target)

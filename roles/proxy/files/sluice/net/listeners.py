@@ -10,8 +10,9 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 
-from sluice.config import Settings
+from sluice.config import Intercept, Settings
 from sluice.net.control import family, freebind, prepare
+from sluice.net.transparent import make_transparent
 from sluice.protocol.addresses import Address, endpoint
 
 _BACKLOG = 1024
@@ -28,13 +29,17 @@ def listen(settings: Settings, there: Mapping[tuple[Address, int], socket.socket
 
     Raises ListenError; what it opened is closed again then.
     """
-    wanted = [(local.address, settings.client_side.control_port) for local in settings.client_side.addresses]
+    side = settings.client_side
+    control = [(local.address, side.control_port) for local in side.addresses]
+    wanted = list(control)
     if settings.metrics:
         wanted.append((settings.metrics.address, settings.metrics.port))
     found: Listeners = {}
     try:
         for place in wanted:
             found[place] = there[place] if place in there else _open(*place)
+            if side.intercept is Intercept.TPROXY and place in control:
+                _take_what_is_others(found[place], *place)
     except ListenError:
         for place, sock in found.items():
             if place not in there:
@@ -57,6 +62,16 @@ def _open(address: Address, port: int) -> socket.socket:
         sock.close()
         raise ListenError(f"cannot listen on {endpoint(address, port)}: {error.strerror}.") from None
     return sock
+
+
+def _take_what_is_others(sock: socket.socket, address: Address, port: int) -> None:
+    try:
+        make_transparent(sock)
+    except OSError as error:
+        what = f"cannot take others' connections on {endpoint(address, port)}"
+        raise ListenError(
+            f"{what}: {error.strerror}. It takes CAP_NET_RAW, which a start gives and no reload."
+        ) from None
 
 
 def adopt(descriptors: list[int]) -> Listeners:

@@ -61,6 +61,8 @@ class Errand:
 
 async def probe(settings: Settings, resolver: Resolver, errand: Errand) -> list[dict[str, Any]]:
     """Walk to each host of the next hop, or to the server; return what was found. Raises ProbeError."""
+    if settings.server_side.from_client:  # the rules let nothing else out
+        raise ProbeError("sessions of this hop are at their clients' addresses, it has none to walk from.")
     targets = _next_hosts(settings) if settings.next_hop else await _servers(settings, resolver, errand)
     walks = [Walk(settings, to, errand) for _host, to in targets]
     found = await asyncio.gather(*(walk.run() for walk in walks))
@@ -161,8 +163,7 @@ class Walk:
         connected: asyncio.Future[Any] = self._loop.create_future()
         connector = Connector(
             self._loop,
-            self.server_local,
-            self.server_peer,
+            events.Connect(self.server_local, self.server_peer),
             lambda sock, _local: connected.set_result(sock),
             connected.set_result,
         )

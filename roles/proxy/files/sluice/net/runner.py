@@ -230,9 +230,7 @@ class Runner:
             channel.reset(action.leg)
 
     def _connect(self, action: events.Connect) -> None:
-        self._connector = Connector(
-            self._loop, action.local, action.to, self._connected, self._connect_failed
-        )
+        self._connector = Connector(self._loop, action, self._connected, self._connect_failed)
 
     def _close(self, action: events.Close) -> None:
         if action.leg is Leg.CLIENT:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice import __version__, config
-from sluice.config import Settings
+from sluice.config import ClientSide, Settings
 from sluice.journal import Journal
 from sluice.net.control import on_this_host
 from sluice.net.ledger import Ledger, make_ledger
@@ -556,6 +556,7 @@ class Supervisor:
                 for (address, port), sock in self._listeners.items()
                 if sock is not self._scraped()
             ],
+            "intercepts": _intercepted(settings.client_side) if settings else "",
             "workers": workers,
         }
 
@@ -602,6 +603,14 @@ class Supervisor:
     def _log(self, event: str, message: str, priority: int) -> None:
         fields = {"SLUICE_HOP": self._settings.hop} if self._settings else {}
         self._journal.write(event, message, priority, **fields)
+
+
+def _intercepted(side: ClientSide) -> str:
+    """Which connections come here whose clients address another host, for a person; "" where none do."""
+    if not side.intercept:
+        return ""
+    networks, ports = ", ".join(map(str, side.destinations)), ", ".join(map(str, side.destination_ports))
+    return f"connections to {networks} port {ports}, by {side.intercept.value}"
 
 
 def _mark_loaded() -> None:

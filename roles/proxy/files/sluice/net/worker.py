@@ -24,6 +24,7 @@ from sluice.net.prober import Errand, ProbeError
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
+from sluice.net.transparent import original_destination
 from sluice.protocol.addresses import Address
 from sluice.session import Session
 from sluice.tally import Tally
@@ -97,12 +98,20 @@ class Worker:
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
         sock.setblocking(False)
         peer = Endpoint(from_text(name[0]), name[1])
-        reason = self._refusal(peer.address)
+        original = original_destination(sock, self._settings.client_side.intercept)
+        cause, reason = self._refusal(peer.address, original)
         if reason:
-            self._refuse(sock, peer, reason)
+            self._refuse(sock, peer, cause, reason)
             return
-        local = from_text(sock.getsockname()[0])
-        session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory, tally=self._tally)
+        session = Session(
+            self._settings,
+            secrets.token_hex(6),
+            peer,
+            from_text(sock.getsockname()[0]),
+            self._memory,
+            tally=self._tally,
+            original=original,
+        )
         runner = Runner(
             sock,
             session,
@@ -124,15 +133,18 @@ class Worker:
         rate = self._settings.limits.bandwidth_per_session
         return Pace(rate, self._bandwidth, time.monotonic()) if rate or self._bandwidth else None
 
-    def _refusal(self, client: Address) -> str:
-        if not access.inside(client, self._settings.client_side.peers):
-            return f"{client} is not in the allowed networks"
-        return self._seats.refused(client)
+    def _refusal(self, client: Address, original: Endpoint | None) -> tuple[str, str]:
+        """Why the client gets no session, by cause and in words; "" where it does."""
+        side = self._settings.client_side
+        if not access.inside(client, side.peers):
+            return "client", f"{client} is not in the allowed networks"
+        if side.intercept and (reason := access.original_refused(self._settings, client, original)):
+            return "destination", reason
+        return "limit", self._seats.refused(client)
 
-    def _refuse(self, sock: socket.socket, peer: Endpoint, reason: str) -> None:
+    def _refuse(self, sock: socket.socket, peer: Endpoint, cause: str, reason: str) -> None:
         hop = self._settings.hop
-        listed = access.inside(peer.address, self._settings.client_side.peers)
-        self._tally.refused("limit" if listed else "client")
+        self._tally.refused(cause)
         self._journal.write(
             "refused",
             f"refused: {reason}",
@@ -142,7 +154,7 @@ class Worker:
             SLUICE_REASON=reason,
         )
         side = self._settings.client_side
-        if access.inside(peer.address, side.peers) or not side.identity:  # 14.1: a stranger gets no word
+        if cause != "client" or not side.identity:  # 14.1: a stranger gets no word
             with contextlib.suppress(OSError):
                 sock.send(f"421 {hop}: {reason}.\r\n".encode())
         sock.close()
