@@ -36,7 +36,8 @@ options:
   found:
     description:
       - What the host printed, as lines of a word and JSON text.
-      - The words are C(addresses), C(rules4), C(rules6), C(routes4) and C(routes6), each for one listing of C(ip -json).
+      - The words are C(addresses), C(rules4), C(rules6), C(routes4) and C(routes6), each for one listing of
+        C(ip -json).
     type: list
     elements: str
     default: []

@@ -67,8 +67,8 @@ _value:
   description:
     - By inventory name a report with C(host) and C(hop), C(wrong) (how many lines are), C(text) (to show)
       and C(failures) (sentences).
-    - C(lines) are the same lines as data, each with C(kind) (V(rules), V(routing), V(listeners), V(flow), V(refused)),
-      C(line), C(verdict) (V(ok), V(WRONG), V(unproven), V(not tried)), C(says) and C(more).
+    - C(lines) are the same lines as data, each with C(kind) (V(rules), V(routing), V(listeners), V(flow),
+      V(refused)), C(line), C(verdict) (V(ok), V(WRONG), V(unproven), V(not tried)), C(says) and C(more).
   type: dict
 """
 

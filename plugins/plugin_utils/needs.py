@@ -13,7 +13,6 @@ from typing import Any
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     ACTIVE,
     MARK,
-    PASSIVE,
     ROUTING,
     TPROXY,
     Address,
@@ -29,15 +28,11 @@ def capabilities(path: Path, host: Host) -> list[str]:
     """What the proxy of `host` may do beyond any user: bind a low port, bind an address of somebody else."""
     position = path.positions[host.name]
     hop = path.hops[position]
-    client, server = host.ports.client_side, host.ports.server_side
-    down, up = path.modes[position], path.modes[position + 1]
-    ports = [hop.control_port]
-    ports += [client.listen.first] if PASSIVE in down else []
-    ports += [client.source.first] if ACTIVE in down else []
-    ports += [server.source.first] if PASSIVE in up else []
-    ports += [server.listen.first] if ACTIVE in up else []
-    ports += [host.metrics[1]] if host.metrics else []
-    found = ["CAP_NET_BIND_SERVICE"] if min(ports) < PRIVILEGED else []
+    # No other port of a description may be a low one: port 20 alone, for active data to the clients.
+    low = hop.control_port < PRIVILEGED or (
+        ACTIVE in path.modes[position] and host.ports.client_side.source.first < PRIVILEGED
+    )
+    found = ["CAP_NET_BIND_SERVICE"] if low else []
     return found + (["CAP_NET_RAW"] if hop.intercept == TPROXY else [])
 
 
@@ -88,7 +83,10 @@ def _interface(address: Address, links: Sequence[Mapping[str, Any]]) -> str:
     """The one that has the address, else the one with the smallest network that holds it: an address may
     move between hosts (requirement 15.4)."""
     held = [
-        (interface.network.prefixlen + (interface.ip == address) * interface.max_prefixlen, str(link["ifname"]))
+        (
+            interface.network.prefixlen + (interface.ip == address) * interface.max_prefixlen,
+            str(link["ifname"]),
+        )
         for link in links
         for each in link.get("addr_info", [])
         if address in (interface := ip_interface(f"{each['local']}/{each['prefixlen']}")).network

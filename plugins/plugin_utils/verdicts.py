@@ -29,7 +29,10 @@ MOST_RULES = 20  # that differ, as the report shows them
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a host's report: `kind` is rules, routing, listeners, flow or refused; `more` goes below it."""
+    """One line of a host's report; `more` goes below it.
+
+    `kind` is rules, routing, listeners, flow or refused.
+    """
 
     kind: str
     line: str
@@ -263,7 +266,7 @@ def rules_line(result: Mapping[str, Any]) -> Line:
 
 
 def routing_lines(found: Mapping[str, Sequence[str]]) -> Iterator[Line]:
-    """The line on the routing of what a host intercepts (`needs.routing`), where there is any or should be."""
+    """The line on the routing of what a host intercepts (`needs.routing`), if there is any or should be."""
     more = (*found["missing"], *found["difference"])
     if more:
         yield Line("routing", "routing", WRONG, "found, -, and expected, + of the description", more)
