@@ -31,7 +31,10 @@ all:
 
 
 def write(lab: Lab) -> None:
-    """Write the inventory folder: the hosts, and the path's description, the scenario's own if it has one, as variables."""
+    """Write the inventory folder: the hosts, and the path's description as the group's variables.
+
+    That is the scenario's own, if it has one.
+    """
     (lab.inventory / "group_vars").mkdir(parents=True)
     (lab.inventory / "hosts.yml").write_text(
         HOSTS.format(config=lab.ssh_config, control=lab.state / "ansible")

@@ -136,7 +136,8 @@ class Transfer:
     transparent: bool = False  # to the server itself, by a client that knows of no proxy
 
     def __str__(self) -> str:
-        return f"{self.client}-{self.direction}-{self.command}-IPv{self.family}{self.options and ' '}{self.options}"
+        words = (self.client, self.direction, self.command, f"IPv{self.family}", self.options)
+        return "-".join(word for word in words if word)
 
     @property
     def passive(self) -> bool:
@@ -219,7 +220,9 @@ def make_files() -> None:
 
 def arrives(transfer: Transfer) -> None:
     """Move a file; fail unless it arrives byte for byte."""
-    here, there = ("/var/tmp/fetched", "small") if transfer.direction == "down" else ("/var/tmp/to-store", "stored")
+    here, there = (
+        ("/var/tmp/fetched", "small") if transfer.direction == "down" else ("/var/tmp/to-store", "stored")
+    )
     if transfer.direction == "down":
         ok("c1", f"rm -f {here}")
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every chain of hops that are addressed and hops that intercept, with real clients (issue 6; POLICY 2, 9.3)."""
+"""Every chain of hops that are addressed and hops that intercept, with real clients (POLICY 2, 9.3)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_9_3_redirect_and_an_active_client_that_checks_fails_and_passive_serves_
         pytest.skip("active data comes from the address that the client dialled")
     options = verify(address=True, port=False)
     ok("c1", "rm -f /var/tmp/fetched")
-    done = transparently(variant, client="lftp", command="PORT", options=options).run("/var/tmp/fetched", "small")
+    done = transparently(variant, client="lftp", command="PORT", options=options).run(
+        "/var/tmp/fetched", "small"
+    )
     assert done.returncode != 0
     arrives(transparently(variant, client="lftp", command="PASV", options=options))
 
@@ -98,9 +100,9 @@ def test_rules_say_what_is_intercepted_and_count_it(variant: Variant, host: str)
     kind = {"none": "", "client": "tproxy"}.get(variant.kind(host), variant.kind(host))
     near, own = ("C", "F") if host == "f1" else ("F", "N")
     control = [name for name in new if name.startswith(f"{near} -> {own}: -> proxy user: to port 21")]
-    assert control == [
-        f"{near} -> {own}: -> proxy user: to port 21" + (f" of S ({kind})" if kind else "")
-    ], sorted(new)
+    assert control == [f"{near} -> {own}: -> proxy user: to port 21" + (f" of S ({kind})" if kind else "")], (
+        sorted(new)
+    )
     assert new[control[0]] == 2
     for mode in ("passive", "active"):
         flows = [name for name in new if name.startswith(f"{near} ") and f"({mode}" in name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Around interception: a small MTU, loops, drift, reboots, and what reports and verification say (issue 6)."""
+"""Around interception: a small MTU, loops, drift, reboots, what reports and verification say."""
 
 from __future__ import annotations
 
@@ -68,7 +68,6 @@ def behind_a_router(mtu: int) -> str:
         ip netns add hidden
         ip link add to_hidden mtu {mtu} type veth peer name to_c1 netns hidden
         sysctl --quiet --write net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-        sysctl --quiet --write net.ipv4.conf.to_f1.proxy_arp=1
         ip link set to_hidden up
         ip route add {HIDDEN4} dev to_hidden
         ip -6 address add fe80::1/64 dev to_hidden
@@ -78,7 +77,6 @@ def behind_a_router(mtu: int) -> str:
         ip -netns hidden address add {HIDDEN4}/32 dev to_c1
         ip -netns hidden address add {HIDDEN6}/128 dev to_c1 nodad
         ip -netns hidden route add default dev to_c1 src {HIDDEN4} mtu {mtu} advmss 1460
-        ip netns exec hidden ip neigh replace 10.1.0.10 lladdr $(cat /sys/class/net/to_hidden/address) dev to_c1
         ip -netns hidden -6 route add default via fe80::1 dev to_c1 src {HIDDEN6} mtu {mtu} advmss 1440
         sysctl --quiet --write net.ipv4.conf.to_hidden.proxy_arp=1
     """
@@ -91,7 +89,10 @@ def hidden() -> Iterator[None]:
         ok(host, f"ip route add {HIDDEN4} via {via4}; ip -6 route add {HIDDEN6} via {via6}")
     yield
     ok("f1", f"ip route delete {HIDDEN4}; ip -6 route delete {HIDDEN6}; ip route flush cache")
-    ok("c1", "ip netns delete hidden; sysctl --quiet --write net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0")
+    ok(
+        "c1",
+        "ip netns delete hidden; sysctl --quiet --write net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
+    )
 
 
 @pytest.mark.usefixtures("hidden")
@@ -99,14 +100,16 @@ def hidden() -> Iterator[None]:
 @pytest.mark.parametrize("how", ["", "--ftp-port -"])
 def test_f12_packet_too_big_reaches_a_proxy_that_has_the_servers_address(host: str, how: str) -> None:
     """The router on the way answers S; F's socket must hear it."""
-    words = f"curl -gsS --max-time 20 {how} -o /var/tmp/fetched {url(ALICE, host, 'small')}"
-    ok("c1", f"ip netns exec hidden {words}")
+    curl = f"ip netns exec hidden curl -gsS --max-time 20 {how}"
+    ok("c1", f"{curl} -o /var/tmp/fetched {url(ALICE, host, 'small')}")
     assert sum_of("c1", "/var/tmp/fetched") == sum_of("s1", f"/home/{ALICE}/small")
-    ok("c1", f"ip netns exec hidden curl -gsS --max-time 20 {how} -T /var/tmp/to-store {url(ALICE, host, 'stored')}")
+    ok("c1", f"{curl} -T /var/tmp/to-store {url(ALICE, host, 'stored')}")
     assert sum_of("c1", "/var/tmp/to-store") == sum_of("s1", f"/home/{ALICE}/stored")
 
 
-@pytest.fixture(params=[("c1", "to_f1", "f1", "to_c1"), ("f1", "to_n1", "n1", "to_f1"), ("n1", "to_s1", "s1", "to_n1")])
+@pytest.fixture(
+    params=[("c1", "to_f1", "f1", "to_c1"), ("f1", "to_n1", "n1", "to_f1"), ("n1", "to_s1", "s1", "to_n1")]
+)
 def small(request: pytest.FixtureRequest) -> Iterator[None]:
     """A leg with MTU 1280."""
     one, there, other, back = request.param
@@ -252,4 +255,6 @@ def test_taken_off_it_leaves_nothing_behind() -> None:
             assert ok(host, f"ip -{version} rule show table 21021") == ""
             assert on(host, f"ip -{version} route show table 21021").stdout == ""
     log = ok("c1", "cat /var/tmp/not-ftp.log").splitlines()
-    assert {line for line in log if line not in ("http4", "http6", "ssh4")} == set(), "what is no FTP passed on"
+    assert {line for line in log if line not in ("http4", "http6", "ssh4")} == set(), (
+        "what is no FTP passed on"
+    )

@@ -36,7 +36,7 @@ class Variant:
 
     def topology(self) -> dict[str, Any]:
         """The lab's path so. F opens active data from port 20 where it does so from S's address."""
-        topology = copy.deepcopy(DESCRIPTION["sluice_topology"])
+        topology: dict[str, Any] = copy.deepcopy(DESCRIPTION["sluice_topology"])
         f, n = topology["hops"]
         for hop, kind in ((f, self.f), (n, self.n)):
             hop["intercept"] = "tproxy" if kind == "client" else kind
