@@ -186,11 +186,19 @@ def _value(value: Any) -> str:
     return json.dumps(value)
 
 
-def command(site: Site, *arguments: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What subprocess needs to run the proxy as an ordinary user."""
+def command(
+    site: Site, *arguments: str, environment: Mapping[str, str] | None = None, capability: str = ""
+) -> dict[str, Any]:
+    """What subprocess needs to run the proxy as an ordinary user, with one capability or none."""
     as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    given: list[str] = []
+    if capability:  # only root can give one, and who is nobody already cannot take it
+        as_nobody = {}
+        sets = [f"--{each}-caps=-all,+{capability}" for each in ("inh", "ambient")]
+        given = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *sets]
+        given += [f"--bounding-set=-all,+{capability}", "--no-new-privs", "--pdeathsig=KILL"]
     return {
-        "args": [PYTHON, "-sP", "-m", "sluice", *arguments],
+        "args": [*given, PYTHON, "-sP", "-m", "sluice", *arguments],
         "env": {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(site.package), **(environment or {})},
         "cwd": "/",
         **as_nobody,
@@ -210,8 +218,9 @@ class Proxy:
         settings: Settings,
         environment: Mapping[str, str] | None = None,
         descriptors: int | None = None,
+        capability: str = "",
     ) -> None:
-        """`descriptors`: the limit that it lives under, if not everybody's."""
+        """`descriptors`: the limit that it lives under, if not everybody's. `capability`: its only one."""
         self.settings = settings
         self.log: list[dict[str, Any]] = []
         """What it logged so far, one record a line."""
@@ -239,9 +248,11 @@ class Proxy:
                 "RUNTIME_DIRECTORY": str(self.runtime),
                 **(environment or {}),
             },
+            capability=capability,
         )
         # Even when this run is killed no proxy outlives it.
-        full["args"] = ["setpriv", "--pdeathsig", "KILL", *full["args"]]
+        if not capability:
+            full["args"] = ["setpriv", "--pdeathsig", "KILL", *full["args"]]
         if descriptors is not None:
             full["args"] = ["prlimit", f"--nofile={descriptors}", *full["args"]]
         self.process = subprocess.Popen(
