@@ -147,7 +147,7 @@ def test_a_rule_that_somebody_flushed_comes_back_and_is_said() -> None:
 
 
 def test_mid_transfer_packets_without_their_routing_are_not_forwarded() -> None:
-    """Marked, but not routed: dropped and sent again. S, who knows nothing of them, would reset the transfer."""
+    """Marked, but not routed: dropped and sent again. S, which knows nothing of them, would reset."""
     ok("c1", "rm -f /var/tmp/fetched")
     words = f"curl -sS --max-time 40 --limit-rate 20M -o /var/tmp/fetched {url(ALICE, S4, 'large')}"
     ok("c1", f"systemd-run --quiet --unit=slow-fetch {words}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How F and N can take part: `none` is addressed, the others intercept, `client` with the client's address."""
+"""How F and N can take part: `none` is addressed, the others intercept, `client` with C's address."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Variant:
         return C4 if family == 4 else C6
 
     def of(self, way: Transfer, number: int) -> Transfer:
-        """The transfer as a client of this variant does it: half of them up, the others in the next variant."""
+        """The transfer as this variant's clients do it: half of them up, the others in the next variant."""
         up = (number + ALL.index(self)) % 2
         found = replace(way, transparent=self.f != "none", direction="up" if up else "down")
         if way.client != "lftp":
