@@ -117,6 +117,7 @@ def read_path(topology: object, mode: object = "both", ports: object = None, lim
     )
     _check_naming(path)
     _check_families(path)
+    _check_client_source(path)
     _check_intercepting_ports(path)
     _check_capacity(path)
     return path
@@ -634,7 +635,8 @@ def _check_families(path: Path) -> None:
     for position, far in enumerate([*ends, servers]):
         near = {each.version for each in path.near_end(position)}
         names = path.name(position - 1), path.name(position)
-        if position <= path.last and path.hops[position].intercept and not near & far & servers:
+        intercepts = position <= path.last and path.hops[position].intercept
+        if intercepts and not near & path.intercepted(position):
             wrong(
                 f"{TOPOLOGY}, leg {path.leg(position)}",
                 f"{_families(near)} at {names[0]}, {_families(far)} at {names[1]}, which intercepts, and "
@@ -647,6 +649,26 @@ def _check_families(path: Path) -> None:
                 f"{_families(near)} at {names[0]} and {_families(far)} at {names[1]}",
                 "a family that both ends have",
             )
+
+
+def _check_client_source(path: Path) -> None:
+    """A hop that goes on with its client's address addresses the next one in the client's family."""
+    for i, hop in enumerate(path.hops):
+        if not hop.client_source or path.dials_servers(i):
+            continue
+        needed = path.intercepted(i) & {each.version for each in path.near_end(i)}
+        behind = path.hops[i + 1]
+        for name, side, where in (
+            (hop.name, hop.hosts[0].server_side, "server_side"),
+            (behind.name, behind.hosts[0].client_side, "client_side"),
+        ):
+            missing = needed - {each.address.version for each in side.addresses}
+            if missing:
+                wrong(
+                    f"{TOPOLOGY}.hops[{i}].source",
+                    f"client on hop {hop.name}, and no {_families(missing)} on {where} of hop {name}",
+                    "every family there that its clients use",
+                )
 
 
 def _families(versions: AbstractSet[int]) -> str:

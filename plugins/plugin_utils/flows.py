@@ -14,7 +14,7 @@ The records feed every reader alike: the notation, the rules, and people's own f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
@@ -24,11 +24,13 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CONTROL_PORT,
     MONITOR,
     PASSIVE,
+    REDIRECT,
     RESOLVER,
     SERVERS,
-    Address,
+    TPROXY,
     Hop,
     Host,
+    Intercept,
     Network,
     Path,
     PortRange,
@@ -47,11 +49,14 @@ class Flow:
     """One kind of connection that a host must allow, its own end held by the proxy user.
 
     `opener` and `acceptor` are names of the path; `direction` is seen from the host. `peer_addresses` are
-    what the host sees of its peer, `local_addresses` its own (empty: whichever the route gives). Port ranges
+    what the host sees of its peer, `local_addresses` its own end's (empty: whichever the route gives): where
+    it is `foreign`, addresses that are not the host's own. Port ranges
     are merged and sorted; `opener_ports` 1-65535 means that the opener is free. Where the hosts of the
     neighbouring hop differ in their ports, `peer_ports` says which each address uses (else it is empty), and
     the ports at that end are those of all of them. `specified_by` is who chose the acceptor's port, None
-    where it is a well-known one.
+    where it is a well-known one. `intercept` is how a hop takes the connection, which goes to an address of
+    the servers', or with `tproxy` comes from one; with `redirect` its own host sees its own address instead,
+    and for control port 2121.
     """
 
     leg: str
@@ -63,7 +68,7 @@ class Flow:
     opener: str
     acceptor: str
     peer_addresses: tuple[Network, ...]
-    local_addresses: tuple[Address, ...]
+    local_addresses: tuple[Network, ...]
     protocol: Literal["tcp", "udp"]
     opener_ports: tuple[PortRange, ...]
     acceptor_ports: tuple[PortRange, ...]
@@ -72,6 +77,8 @@ class Flow:
     peer_is_hop: bool
     user: str
     why: str
+    intercept: Intercept = ""
+    foreign: bool = False
 
     @property
     def side(self) -> Literal["down", "up"]:
@@ -79,10 +86,12 @@ class Flow:
         return "up" if self.leg.startswith(f"{self.host}-") else "down"
 
     def as_data(self) -> dict[str, Any]:
-        """The flow as plain types: addresses and ranges are strings."""
+        """The flow as plain types: addresses and ranges are strings, own addresses without a length."""
         data = asdict(self)
         for key in ("peer_addresses", "local_addresses", "opener_ports", "acceptor_ports"):
             data[key] = [str(each) for each in getattr(self, key)]
+        if not self.foreign:
+            data["local_addresses"] = [str(each.network_address) for each in self.local_addresses]
         data["peer_ports"] = [
             {"address": str(address), "ports": [str(each) for each in ports]}
             for address, ports in self.peer_ports
@@ -114,6 +123,8 @@ class _End:
     control: Ports  # where it accepts control connections
     listen: _Use  # the ports it specifies for data
     source: _Use  # the ports it opens data from
+    active: tuple[Network, ...] = ()  # where its active data comes from, if not from the same addresses
+    foreign: bool = False
 
 
 def derive(path: Path, host: Host) -> tuple[Flow, ...]:
@@ -123,35 +134,60 @@ def derive(path: Path, host: Host) -> tuple[Flow, ...]:
     nothing else of the path is looked at.
     """
     position = path.positions[host.name]
-    name = path.name(position)
-    here = _own_end(name, host.client_side, host.ports.client_side)
-    flows = list(_leg(path, position, _nearer(path, position), here, local=here, side=host.client_side))
-    here = _own_end(name, host.server_side, host.ports.server_side)
-    flows += _leg(path, position + 1, here, _further(path, position), local=here, side=host.server_side)
-    return (*flows, *_dns(path, position), *_metrics(path.hops[position], host))
+    hop = path.hops[position]
+    ports, own = host.ports.client_side, _own(host.client_side)
+    if hop.intercept:
+        there = path.servers.networks if hop.intercept == TPROXY else own
+        control = _servers_control(path)
+    else:
+        there, control = own, CONTROL
+    foreign = hop.intercept == TPROXY
+    here = _End(hop.name, there, control, _Use((ports.listen,)), _Use((ports.source,)), foreign=foreign)
+    flows = list(_leg(path, position, _nearer(path, position), here, local=here))
+    ports, own = host.ports.server_side, path.sources(position, _own(host.server_side))
+    foreign = hop.client_source
+    here = _End(hop.name, own, (), _Use((ports.listen,)), _Use((ports.source,)), foreign=foreign)
+    flows += _leg(path, position + 1, here, _further(path, position), local=here)
+    return (*flows, *_dns(path, position), *_metrics(hop, host))
 
 
 def _nearer(path: Path, position: int) -> _End:
     """The neighbour on the client side of `position`."""
     if position == 0:
         return _End(CLIENTS, path.clients.networks, (), _Use((path.clients.ports,)), ANY)
-    hosts = path.hops[position - 1].hosts
-    return _hop_end(path.name(position - 1), [(host.server_side, host.ports.server_side) for host in hosts])
+    hop = path.hops[position - 1]
+    end = _hop_end(hop.name, [(host.server_side, host.ports.server_side) for host in hop.hosts])
+    return _at(end, path.near_end(position)) if hop.client_source else end
 
 
 def _further(path: Path, position: int) -> _End:
     """The neighbour on the server side of `position`."""
     if position == path.last:
-        control = merged(PortRange(port, port) for port in path.servers.control_ports)
+        control = _servers_control(path)
         return _End(SERVERS, path.servers.networks, control, _Use((path.servers.ports,)), ANY)
-    hosts = path.hops[position + 1].hosts
-    return _hop_end(path.name(position + 1), [(host.client_side, host.ports.client_side) for host in hosts])
+    hop = path.hops[position + 1]
+    end = _hop_end(hop.name, [(host.client_side, host.ports.client_side) for host in hop.hosts])
+    if not hop.intercept:
+        return end
+    there = _at(end, path.servers.networks)
+    if hop.intercept == REDIRECT:  # it has not the privilege to open from the server's address (9.3)
+        there = replace(there, source=end.source, active=end.networks)
+    return replace(there, control=_servers_control(path))
 
 
-def _own_end(name: str, side: Side, ports: SidePorts) -> _End:
-    """The host itself: its real addresses, its own ranges."""
-    own = tuple(single(each.address) for each in side.addresses)
-    return _End(name, own, CONTROL, _Use((ports.listen,)), _Use((ports.source,)))
+def _servers_control(path: Path) -> Ports:
+    return merged(PortRange(port, port) for port in path.servers.control_ports)
+
+
+def _own(side: Side) -> tuple[Network, ...]:
+    """The host's real addresses."""
+    return tuple(single(each.address) for each in side.addresses)
+
+
+def _at(end: _End, networks: tuple[Network, ...]) -> _End:
+    """A hop that stands for others: its addresses are theirs, and do not tell its hosts apart."""
+    listen, source = _Use(end.listen.ports), _Use(end.source.ports)
+    return replace(end, networks=networks, listen=listen, source=source)
 
 
 def _hop_end(name: str, members: Sequence[tuple[Side, SidePorts]]) -> _End:
@@ -175,13 +211,19 @@ def _use(members: Iterable[tuple[tuple[Network, ...], PortRange]]) -> _Use:
     return _Use(together, () if all(ranges == together for _address, ranges in by_address) else by_address)
 
 
-def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side: Side) -> Iterator[Flow]:
+def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End) -> Iterator[Flow]:
     """The flows of the leg on the client side of `position`, seen from `local`, one of its two ends."""
     leg = path.leg(position)
     peer = near if local is far else far
+    intercept = path.hops[position].intercept if position <= path.last else ""
     versions = {each.version for each in local.networks} & {each.version for each in peer.networks}
-    peer_addresses = tuple(each for each in peer.networks if each.version in versions)
-    local_addresses = tuple(each.address for each in side.addresses if each.address.version in versions)
+    if intercept:
+        versions &= path.intercepted(position)
+
+    def of_leg(networks: tuple[Network, ...]) -> tuple[Network, ...]:
+        return tuple(each for each in networks if each.version in versions)
+
+    peer_addresses, local_addresses = of_leg(peer.networks), of_leg(local.networks)
 
     def flow(
         opener: _End,
@@ -200,7 +242,7 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
             peer=peer.name,
             opener=opener.name,
             acceptor=acceptor.name,
-            peer_addresses=peer_addresses,
+            peer_addresses=of_leg(peer.active) if mode == ACTIVE and peer.active else peer_addresses,
             local_addresses=local_addresses,
             protocol="tcp",
             opener_ports=opens.ports,
@@ -214,6 +256,8 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
             peer_is_hop=peer.name not in (CLIENTS, SERVERS),
             user=PROXY_USER,
             why=why,
+            intercept="" if mode == ACTIVE and intercept == REDIRECT else intercept,
+            foreign=local.foreign,
         )
 
     modes = path.modes[position]
@@ -267,7 +311,7 @@ def _metrics(hop: Hop, host: Host) -> Iterator[Flow]:
             opener=MONITOR,
             acceptor=hop.name,
             peer_addresses=tuple(each for each in hop.metrics_from if each.version == address.version),
-            local_addresses=(address,),
+            local_addresses=(single(address),),
             protocol="tcp",
             opener_ports=(ANY_PORT,),
             acceptor_ports=(PortRange(port, port),),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, Ports, merged
@@ -55,7 +55,7 @@ def _flow(data: dict[str, Any]) -> Flow:
     """The flow of `Flow.as_data`."""
     found = dict(data)
     found["peer_addresses"] = tuple(ip_network(each) for each in data["peer_addresses"])
-    found["local_addresses"] = tuple(ip_address(each) for each in data["local_addresses"])
+    found["local_addresses"] = tuple(ip_network(each) for each in data["local_addresses"])
     for key in ("opener_ports", "acceptor_ports"):
         found[key] = _ports(data[key])
     found["peer_ports"] = tuple(
@@ -83,10 +83,10 @@ def taken_away(former: Iterable[Flow], flows: Sequence[Flow]) -> tuple[Flow, ...
 
 def carries(flow: Flow, former: Flow) -> bool:
     """Whether each connection that `former` allows is one of `flow`, too."""
-    kind = ("side", "channel", "mode", "direction", "protocol")
+    kind = ("side", "channel", "mode", "direction", "protocol", "intercept", "foreign")
     if any(getattr(flow, key) != getattr(former, key) for key in kind):
         return False
-    if not set(former.local_addresses) <= set(flow.local_addresses):
+    if not _within(former.local_addresses, flow.local_addresses):
         return False
     if not _within(former.peer_addresses, flow.peer_addresses):
         return False

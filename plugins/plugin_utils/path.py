@@ -230,21 +230,18 @@ class Path:
         return self.sources(position - 1, tuple(dict.fromkeys(seen)))
 
     def sources(self, position: int, own: tuple[Network, ...]) -> tuple[Network, ...]:
-        """Where the hop at `position` connects from on its server side, where its own addresses are `own`.
-
-        With `client_source` what it sees of its clients, and its own only towards a hop that it addresses,
-        which may have no address of the client's family.
-        """
-        hop = self.hops[position]
-        if not hop.client_source:
+        """Where the hop at `position` connects from on its server side, where its own addresses are `own`:
+        with `client_source` what it sees of its clients, in the families that both of its sides have."""
+        if not self.hops[position].client_source:
             return own
-        taken = {each.address.version for each in hop.hosts[0].client_side.addresses}
-        clients = [each for each in self.near_end(position) if each.version in taken]
-        families = {each.version for each in clients}
-        foreign = [each for each in clients if each.version in {one.version for one in own}]
-        if not self.dials_servers(position):
-            foreign += [each for each in own if families - {each.version}]
-        return tuple(dict.fromkeys(foreign))
+        versions = self.intercepted(position) & {each.version for each in own}
+        return tuple(each for each in self.near_end(position) if each.version in versions)
+
+    def intercepted(self, position: int) -> set[int]:
+        """The families in which the hop at `position` can intercept: its own on the client side, and the
+        servers'."""
+        own: set[int] = {each.address.version for each in self.hops[position].hosts[0].client_side.addresses}
+        return own & {each.version for each in self.servers.networks}
 
     def listening(self, host: Host) -> dict[str, PortRange]:
         """The ranges in which the host listens for data, by `client_side` and `server_side`.

@@ -225,7 +225,7 @@ def _served(place: Place, *, elsewhere: bool) -> list[int]:
 
 def _within(flow: Flow, local: Address | None, peer: Address) -> bool:
     """Whether the flow is between these two; None is any address of its own."""
-    if local and flow.local_addresses and local not in flow.local_addresses:
+    if local and flow.local_addresses and not any(local in network for network in flow.local_addresses):
         return False
     return any(peer in network for network in flow.peer_addresses if network.version == peer.version)
 

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The rules of one host, explicit: sets and chains as data, from flows, the proxy's uid and the scope.
+"""The rules of one host: sets and chains as data, from flows, the proxy's uid and the scope.
 
-A rule is a line of nft. Facts of the project's paper on its policy that are obeyed here: F1 positive skuid
-only on a SYN; F3 the local end is proved on the way out; F5, F6 no drop depends on conntrack; F11 a related
-connection is nobody's flow; F13 peers stand in sets; F21 ranges are merged; F22 what is refused is seen.
+A rule is a line of nft; those that intercept stand in interception.py. Facts of the project's paper on its
+policy that are obeyed here: F1 positive skuid only on a SYN; F3 the local end is proved on the way out;
+F5, F6 no drop depends on conntrack; F11 a related connection is nobody's flow; F13 peers stand in sets;
+F21 ranges are merged; F22 what is refused is seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils import exclusive
+from ansible_collections.sluice.ftp.plugins.plugin_utils import exclusive, interception
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
 from ansible_collections.sluice.ftp.plugins.plugin_utils.former import LEG, record, taken_away
 from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
@@ -37,6 +38,8 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     ANY_PORT,
     CONTROL_PORT,
+    INTERCEPT_PORT,
+    REDIRECT,
     Hop,
     Host,
     Network,
@@ -51,6 +54,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import (
     OTHER_OPENS_DATA,
     OTHER_SERVES,
     OTHER_SPEAKS_FTP,
+    OTHERS_ADDRESS,
     PAST_THE_PROXY,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Scope
@@ -70,6 +74,11 @@ class _Leg:
     side: str  # down, up or monitor
     flows: Sequence[Flow]
 
+    @property
+    def foreign(self) -> bool:
+        """Whether the local end is an address that is not the host's own."""
+        return self.flows[0].foreign
+
 
 def ruleset(
     path: Path,
@@ -87,18 +96,20 @@ def ruleset(
     """
     flows = derive(path, host)
     position = path.positions[host.name]
+    hop = path.hops[position]
     kept = taken_away(former, flows)
     monitor = [flow for flow in flows if flow.channel == "metrics"]
     legs = [
         *(
-            _Leg(side, side, [each for each in flows if each.leg == path.leg(leg)])
-            for side, leg in (("down", position), ("up", position + 1))
+            leg
+            for side, at in (("down", position), ("up", position + 1))
+            for leg in _legs(side, [each for each in flows if each.leg == path.leg(at)])
         ),
         *([_Leg("monitor", "monitor", monitor)] if monitor else []),
         *_former_legs(kept),
     ]
     dns = [flow for flow in flows if flow.channel == "dns"]
-    served = [each for flow in (*flows, *kept) if flow.direction == "in" for each in flow.acceptor_ports]
+    served = [each for flow in (*flows, *kept) if flow.direction == "in" for each in _own_ports(flow)]
     sets = [
         *(each for leg in legs for each in _leg_sets(leg)),
         *address_sets("dns", dns[0].peer_addresses if dns else ()),
@@ -106,6 +117,7 @@ def ruleset(
         *address_sets("nearer", [*path.clients.networks, *_hop_addresses(path.hops[:position])]),
         *address_sets("further_hops", _hop_addresses(path.hops[position + 1 :])),
         *address_sets("servers", path.servers.networks),
+        *interception.sets(path, host, flows),
         port_set("serve", served),
         *(exclusive.scope_sets(scope) if scope.exclusive else ()),
     ]
@@ -125,10 +137,11 @@ def ruleset(
             ],
         ),
         *_base_chains(path, scope, sets, legs, uid),
+        *interception.chains(path, host, sets, [(leg.name, leg.flows) for leg in legs]),
     ]
     if log_refused:
         for each in chains:
-            each["rules"] = list(logged(each["rules"], path.name(position)))
+            each["rules"] = list(logged(each["rules"], hop.name))
     return {
         "family": FAMILY,
         "name": NAME,
@@ -139,11 +152,30 @@ def ruleset(
     }
 
 
+def _legs(side: str, flows: Sequence[Flow]) -> Iterator[_Leg]:
+    """The flows of one side. Those whose peers are others stand apart: active data of a hop that redirects
+    comes from its own addresses, while it is dialled at the servers'."""
+    peers = flows[0].peer_addresses
+    yield _Leg(side, side, [each for each in flows if each.peer_addresses == peers])
+    others = [each for each in flows if each.peer_addresses != peers]
+    if others:
+        yield _Leg(f"{side}_own", side, others)
+
+
+def _own_ports(flow: Flow) -> Sequence[PortRange]:
+    """The ports of an inbound flow at the host's own addresses, which nobody else may use. A hop that
+    intercepts keeps port 21 to itself, too: nobody should find another FTP server in the proxy's place."""
+    if flow.intercept and flow.channel == "control":
+        return [PortRange(port, port) for port in (CONTROL_PORT, INTERCEPT_PORT)]
+    return flow.acceptor_ports
+
+
 def _former_legs(flows: Iterable[Flow]) -> Iterator[_Leg]:
     """Former flows by side and addresses, so that none of them opens a port to another one's peers."""
     groups: dict[tuple[object, ...], list[Flow]] = {}
     for flow in flows:
-        groups.setdefault((flow.side, flow.peer_addresses, flow.local_addresses), []).append(flow)
+        key = flow.side, flow.peer_addresses, flow.local_addresses, flow.foreign
+        groups.setdefault(key, []).append(flow)
     for number, group in enumerate(groups.values(), start=1):
         yield _Leg(f"{LEG}{number}_", group[0].side, group)
 
@@ -156,7 +188,10 @@ def _base_chains(
     rules = {
         "input": [*_input_rules(sets, legs)],
         "output": [*_output_rules(sets, legs, uid)],
-        "forward": [*_forward_rules(sets, path.servers.control_ports)],
+        "forward": [
+            *interception.forward_rules([leg.flows for leg in legs]),
+            *_forward_rules(sets, path.servers.control_ports),
+        ],
     }
     if scope.exclusive:
         rules["input"] += exclusive.input_rules(scope, sets)
@@ -173,22 +208,37 @@ def _inbound(leg: _Leg) -> Chain:
         if flow.direction == "in":
             for ports in _ports(leg.name, flow):
                 rules.append(f"ct direction original{ports} {SYN} {accept(comment(flow))}")
-                rules += going_on("original", ports)
+                rules += _going_on("original", ports, flow)
         else:
             for ports in _ports(leg.name, flow, reply=True):
                 rules += going_on("reply", ports)
+    if leg.foreign:
+        control = [each for flow in leg.flows if flow.channel == "control" for each in flow.acceptor_ports]
+        if leg.side == "down" and control:
+            # At the servers' addresses; at its own the host may use these ports for something else.
+            rules.append(f"tcp dport {braced(control)} {drop(NOT_A_FLOW)}")
     return chain(f"in_{leg.name}", rules)
+
+
+def _redirected(flow: Flow) -> bool:
+    """Whether this host sees its own address in the place of the one that was dialled."""
+    return flow.intercept == REDIRECT and flow.direction == "in"
+
+
+def _going_on(direction: str, match: str, flow: Flow) -> list[str]:
+    """`going_on`; but what conntrack takes for invalid is not translated either, so it is none of these."""
+    return list(going_on(direction, match))[: 1 if _redirected(flow) else None]
 
 
 def _outbound(leg: _Leg, uid: int | str) -> Chain:
     """What may go out on a leg. A packet without a socket matches neither skuid nor its negation (F1)."""
     rules: list[str] = []
     for flow in leg.flows:
-        if flow.direction == "out" and flow.channel == "data" and flow.peer_is_hop:
+        if flow.direction == "out" and flow.channel == "data" and flow.peer_is_hop and not leg.foreign:
             # That hop knows the proxy's connections by their source ports: nobody else may use them there.
             refused = f"meta skuid != {uid} {drop(OTHER_OPENS_DATA)}"
             rules += [f"{ports.strip()} {refused}" for ports in _ports(leg.name, flow)]
-    rules.append(f"meta skuid != {uid} return")
+    rules.append(f"meta skuid != {uid} {drop(OTHERS_ADDRESS) if leg.foreign else 'return'}")
     for flow in leg.flows:
         if flow.direction == "out":
             for ports in _ports(leg.name, flow):
@@ -197,7 +247,7 @@ def _outbound(leg: _Leg, uid: int | str) -> Chain:
                 rules += going_on("original", ports)
         else:
             for ports in _ports(leg.name, flow, reply=True):
-                rules += going_on("reply", ports)
+                rules += _going_on("reply", ports, flow)
     return chain(f"out_{leg.name}", rules)
 
 
@@ -216,6 +266,7 @@ def _input_rules(sets: Sequence[Set], legs: Iterable[_Leg]) -> Iterator[str]:
     for leg in legs:
         for version, ip in versions(sets, f"l{leg.name}"):
             peers = f"{ip} saddr @{leg.name}{version} {ip} daddr @l{leg.name}{version}"
+            peers += " fib daddr type != local" if leg.foreign else ""
             yield f'iifname != "lo" meta l4proto tcp {peers} jump in_{leg.name}'
     yield "tcp dport @serve jump guard_in"
 
@@ -224,6 +275,7 @@ def _output_rules(sets: Sequence[Set], legs: Sequence[_Leg], uid: int | str) -> 
     for leg in legs:
         for version, ip in versions(sets, f"l{leg.name}"):
             peers = f"{ip} daddr @{leg.name}{version} {ip} saddr @l{leg.name}{version}"
+            peers += " fib saddr type != local" if leg.foreign else ""
             yield f'oifname != "lo" meta l4proto tcp {peers} jump out_{leg.name}'
     for version, ip in versions(sets, "dns"):
         yield f"{ip} daddr @dns{version} jump out_dns"
@@ -270,21 +322,33 @@ def _privileged_sources(flows: Sequence[Flow]) -> Iterator[PortRange]:
 def _leg_sets(leg: _Leg) -> list[Set]:
     """A leg's peers, this host's own addresses on that side (all flows of a leg have the same), and for
     each flow whose peers differ in their ports these with their addresses."""
-    own = [single(each) for each in leg.flows[0].local_addresses]
     sets = [
         *address_sets(leg.name, leg.flows[0].peer_addresses),
-        *address_sets(f"l{leg.name}", own),
+        *address_sets(f"l{leg.name}", leg.flows[0].local_addresses),
     ]
     for flow in leg.flows:
         sets += endpoint_sets(f"{leg.name}_{flow.mode}", flow.peer_ports)
     return sets
 
 
+def _own(flow: Flow) -> Flow:
+    """A redirected flow as any that comes to the host's own address."""
+    control = (PortRange(INTERCEPT_PORT, INTERCEPT_PORT),)
+    return replace(
+        flow, intercept="", acceptor_ports=control if flow.channel == "control" else flow.acceptor_ports
+    )
+
+
 def _ports(name: str, flow: Flow, *, reply: bool = False) -> Iterator[str]:
     """The match of a flow's ports, with a space before it, and nothing for an end that is free.
 
-    One match, or one for each family where the peer's ports depend on its address.
+    One match, or one for each family where the peer's ports depend on its address. Of a redirected flow only
+    what was translated: the host's own address and port are nobody's to dial.
     """
+    if _redirected(flow):
+        translated = "" if reply else " ct status dnat"
+        yield from (f"{translated}{each}" for each in _ports(name, _own(flow), reply=reply))
+        return
     opener, acceptor = ("dport", "sport") if reply else ("sport", "dport")
     found = {opener: flow.opener_ports, acceptor: flow.acceptor_ports}
     if not flow.peer_ports:

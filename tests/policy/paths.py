@@ -47,6 +47,7 @@ class HopSpec:
     public: tuple[bool, bool] = (False, False)
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     others: tuple[HostSpec, ...] = ()
+    intercept: str = ""  # redirect, tproxy, or `tproxy client`: with the client's address on the server side
 
     @property
     def hosts(self) -> tuple[HostSpec, ...]:
@@ -78,6 +79,16 @@ class PathSpec:
             raise ValueError("one mode for each leg")
 
     @property
+    def intercepts(self) -> bool:
+        """Whether any hop does."""
+        return any(hop.intercept for hop in self.hops)
+
+    @property
+    def uninvolved(self) -> tuple[str, ...]:
+        """Addresses of S to which nobody has a control connection."""
+        return tuple(_both(len(self.hops), 3)) if self.intercepts else ()
+
+    @property
     def names(self) -> list[str]:
         """Names of the hops: F first, N last where there are two or more."""
         count = len(self.hops)
@@ -103,11 +114,16 @@ class PathSpec:
                     for number, (host, one) in enumerate(zip(self.hosts_of(at), spec.hosts, strict=True))
                 },
                 **({"metrics_from": [*networks(MONITOR), *_both(at, 201)]} if self.metrics else {}),
+                **_intercepts(spec.intercept),
             }
             for at, (name, spec) in enumerate(zip(self.names, self.hops, strict=True))
         ]
-        if self.resolvers:
-            hops[-1]["resolvers"] = [address for kind in self.resolvers for address in self._resolver(kind)]
+        # names are resolved before the first hop that intercepts
+        naming = next((at for at, hop in enumerate(self.hops) if hop.intercept), len(hops)) - 1
+        if self.resolvers and naming >= 0:
+            hops[naming]["resolvers"] = [
+                address for kind in self.resolvers for address in self._resolver(kind)
+            ]
         clients: dict[str, Any] = {"networks": self._networks(self.clients, 0, 1, 0)}
         servers: dict[str, Any] = {"networks": self._networks(self.servers, last, 2, 50)}
         if self.client_ports:
@@ -147,7 +163,8 @@ class PathSpec:
                 ]
             )
         row += self._between(last)
-        row.append([Node("S", (*_both(last, 2, 202), *self._resolver("server"), *addresses(*at_servers)))])
+        of_s = (*_both(last, 2, 202), *self.uninvolved, *self._resolver("server"), *addresses(*at_servers))
+        row.append([Node("S", of_s)])
         return row
 
     def _between(self, leg: int) -> list[list[Node]]:
@@ -187,6 +204,11 @@ class PathSpec:
                     address = leg_address(leg, family, number)
                     found.append(str(ip_network(f"{address}/{length}", strict=False)))
         return found
+
+
+def _intercepts(said: str) -> dict[str, str]:
+    kind, _, source = said.partition(" ")
+    return {"intercept": kind, **({"source": source} if source else {})} if said else {}
 
 
 def _both(leg: int, *numbers: int) -> list[str]:

@@ -138,7 +138,8 @@ def metrics_at_2121() -> dict[str, Any]:
         (
             chain("tproxy", servers={"control_ports": [21, 50021]}),
             "hops[0].hosts.f1: found port 50021 of sluice_topology.servers.control_ports in "
-            "client_side.listen 50000-50999, expected a range without it, for hop F intercepts both at the servers' addresses",
+            "client_side.listen 50000-50999, expected a range without it, for hop F intercepts both "
+            "at the servers' addresses",
         ),
         (
             metrics_at_2121(),
@@ -191,17 +192,20 @@ def test_9_1_who_addresses_the_servers_and_who_is_seen(
     assert path.naming == naming
 
 
-def test_9_2_a_hop_that_lacks_the_clients_family_goes_on_with_its_own_address() -> None:
+def test_9_2_a_clients_address_needs_its_family_at_the_hop_that_is_addressed() -> None:
     topology = chain("tproxy client")
     topology["clients"]["networks"].append("2001:db8:1::/64")
     topology["servers"]["networks"].append("2001:db8:9::/48")
-    topology["hops"][0]["hosts"]["f1"]["client_side"] = ["10.1.0.1", "2001:db8:1::1"]
-    path = read_path(topology)
-    assert seen(path, 1) == ["10.1.0.0/24", "10.2.0.1/32"], "over IPv4, for clients with either family"
-    topology["hops"][1]["intercept"] = "redirect"
-    assert seen(read_path(topology), 1) == CLIENTS, (
-        "who is intercepted has dialled a server of its own family"
+    topology["hops"][0]["hosts"]["f1"] = {
+        "client_side": ["10.1.0.1", "2001:db8:1::1"],
+        "server_side": ["10.2.0.1", "2001:db8:2::1"],
+    }
+    assert refusal(topology) == (
+        "hops[0].source: found client on hop F, and no IPv6 on client_side of hop N, expected every family "
+        "there that its clients use"
     )
+    topology["hops"][1]["intercept"] = "redirect"
+    assert seen(read_path(topology), 1) == [*CLIENTS, "2001:db8:1::/64"], "who is intercepted dials a server"
 
 
 def test_9_2_networks_of_a_family_that_the_hop_does_not_serve_are_left_out() -> None:
