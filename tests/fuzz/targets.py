@@ -27,7 +27,7 @@ from sluice.protocol.lines import LINE_LIMIT, CommandReader, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features
 from sluice.protocol.verbs import HIDDEN_FEATURES, Kind, parse_command
 
-from tests.unit.sluice.playbook import CLIENT, settings
+from tests.unit.sluice.playbook import CLIENT, intercepting, settings
 from tests.unit.sluice.world import World
 
 MODES = ("both", "active", "passive")
@@ -42,6 +42,8 @@ SERVERS: Mapping[str, dict[str, Any]] = {
             "control_port": 21,
         }
     },
+    "taken": intercepting("tproxy", client_source=True),
+    "told": intercepting("redirect", told=True),
 }
 SETTINGS = settings()
 

@@ -144,7 +144,7 @@ class Way:
             "source": "53000-53019",
         }
         if hop.kind == "client":
-            server["source_address"] = "client"
+            server["client_source"] = True
         if follows:
             server["peer_ports"] = LISTEN[follows.name]
         if follows and follows.kind == "redirect":

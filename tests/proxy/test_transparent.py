@@ -404,6 +404,23 @@ def test_9_1_an_uninvolved_server_is_reached_past_the_hop(first: Way, version: i
             theirs.close()
 
 
+@pytest.mark.parametrize("kind", ["redirect", "tproxy", "client"])
+def test_9_1_a_route_that_leads_back_makes_no_circle(ways: Ways, kind: str) -> None:
+    """What the hop opens comes back to it: one session, which ends, and no other."""
+    way, lost = ways.make(kind), "192.0.2.77"
+    way.place("C").run("ip", "route", "add", lost, "via", "inet6", "fe80::2", "dev", "right0")
+    way.place("F").run("ip", "route", "add", lost, "via", "inet6", "fe80::2", "dev", "right0")
+    way.place("S").run("ip", "route", "add", lost, "via", "inet6", "fe80::1", "dev", "left0")
+    back = f'iifname "right0" ip daddr {lost} counter'
+    seen = f"table inet seen {{ chain seen {{ type filter hook prerouting priority raw; {back}; }}; }}"
+    way.place("F").run("nft", seen)
+    text = refusal(way, (lost, CONTROL), CLIENT[4])
+    assert "packets 0 " not in way.place("F").run("nft", "list", "table", "inet", "seen")
+    assert text.startswith(f"421 F: server {lost}:21 ")
+    way.first.record("session-end")
+    assert len(way.first.records("session-start")) == 1
+
+
 @pytest.mark.parametrize("kind", ["redirect", "tproxy"])
 def test_9_1_without_the_proxy_no_control_connection_passes(ways: Ways, kind: str) -> None:
     """Nothing listens any more, and past it nothing goes."""

@@ -21,6 +21,8 @@ OUTCOMES = {  # of the session's transfer, None where it has none
     "nothing": None,
     "other_mode": "refused",
     "reset": "reset-by-client",
+    "taken": "complete",
+    "told": None,
     "unknown_verb": "complete",
     "upload": "complete",
 }

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sluice import events
 from sluice.events import Event, Leg, Timer
 
-from tests.unit.sluice.playbook import CLIENT, PORT
+from tests.unit.sluice.playbook import CLIENT, PORT, intercepting
 from tests.unit.sluice.playbook import settings as make_settings
 from tests.unit.sluice.world import World
 
@@ -61,6 +61,9 @@ KINDS = {
             "control_port": 21,
         }
     },
+    "redirect": intercepting("redirect"),
+    "tproxy": intercepting("tproxy", client_source=True),
+    "told": intercepting("tproxy", told=True),
 }
 TOO_LATE: list[Event] = [
     events.Received(Leg.CLIENT, b"NOOP\r\n"), events.Received(Leg.SERVER, b"200 x\r\n"),

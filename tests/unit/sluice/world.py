@@ -16,9 +16,8 @@ from sluice.config import Settings
 from sluice.events import Action, Event, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol.verbs import Mode
-from sluice.session import Session
 
-from tests.unit.sluice.playbook import CLIENT, SERVER, SERVER6, STRANGER
+from tests.unit.sluice.playbook import CLIENT, ORIGINAL, OWN, SERVER, SERVER6, STRANGER, new_session
 
 
 @dataclass
@@ -66,8 +65,7 @@ class World:
         self.logged: list[events.Log] = []
         self._token = 0
         self._queue: list[Event] = []
-        local = ipaddress.ip_address("10.2.0.2")
-        self.session = Session(settings, "id", CLIENT, local, memory or Memory(lambda: 0.0))
+        self.session = new_session(settings, CLIENT, memory or Memory(lambda: 0.0))
         self._perform(self.session.start())
         self._work()
 
@@ -235,6 +233,9 @@ class World:
             sockets.offered = {t: owner for t, owner in sockets.offered.items() if owner is not each}
 
     def _data(self, action: Action, number: int, sockets: Sockets) -> None:
+        if isinstance(action, events.Listen | events.Dial):
+            others = ORIGINAL.address if action.leg is Leg.CLIENT else CLIENT.address
+            assert action.address == others if action.transparent else action.address in OWN, action
         match action:
             case events.Listen(leg=leg):
                 assert leg not in sockets.listeners | sockets.dials | sockets.ends, "a socket would be lost"

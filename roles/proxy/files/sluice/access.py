@@ -193,7 +193,7 @@ def _not_here(settings: Settings, leg: LegSettings, local: Address) -> str:
     if leg is near and near.intercept is Intercept.TPROXY:
         there = _held(local, near.destinations) and not _own(settings, local)
     else:
-        there = not leg.foreign(local) or (leg is far and far.from_client and inside(local, near.peers))
+        there = not leg.foreign(local) or (leg is far and far.client_source and inside(local, near.peers))
     return "" if there else f"{local} is not this hop's address"
 
 

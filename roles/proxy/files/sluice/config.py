@@ -28,7 +28,6 @@ _MODES = {
     "both": (Mode.PASSIVE, Mode.ACTIVE),
 }
 _ORDERS = {"in_order": False, "spread": True}
-_SOURCES = {"own": False, "client": True}
 
 PRESETS = {
     "read-only": frozenset({Use.SESSION, Use.READ}),
@@ -139,9 +138,9 @@ class ClientSide(LegSettings):
 
 @dataclass(frozen=True, slots=True)
 class ServerSide(LegSettings):
-    """The leg towards the servers. from_client: its sockets are at the client's address (PROTOCOL 9.2)."""
+    """The leg towards the servers. client_source: its sockets are at the client's address (PROTOCOL 9.2)."""
 
-    from_client: bool = False
+    client_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +266,8 @@ def parse(data: dict[str, Any]) -> Settings:
     servers = _servers(top.table("servers")) if "servers" in top else None
     if ("next_hop" in top) == ("servers" in top):
         problems.append("next_hop, servers: exactly one of the two tables is expected.")
-    problems += _inconsistent(client_side, server_side, next_hop, servers)
+    if not problems:  # else it would be of what is not there
+        problems += _inconsistent(client_side, server_side, next_hop, servers)
     table = top.table("timeouts") if "timeouts" in top else _Table(problems, "timeouts", {})
     seconds = "a number of seconds above 0"
     timeouts = Timeouts(
@@ -438,8 +438,8 @@ def _inconsistent(
 ) -> list[str]:
     """What the tables say of interception that does not go together, a sentence for each."""
     found = []
-    if server_side.from_client and client_side.intercept is not Intercept.TPROXY:
-        found.append("server_side.source_address: found 'client', expected client_side.intercept 'tproxy'.")
+    if server_side.client_source and client_side.intercept is not Intercept.TPROXY:
+        found.append("server_side.client_source: found true, expected false without tproxy.")
     if client_side.intercept:
         if client_side.identity:
             found.append("client_side.identity: found true, expected false with client_side.intercept.")
@@ -455,8 +455,7 @@ def _inconsistent(
 
 
 def _server_side(table: _Table) -> ServerSide:
-    from_client = table.take("source_address", _SOURCES.__getitem__, " or ".join(_SOURCES), False)
-    return ServerSide(**_leg(table), from_client=bool(from_client))
+    return ServerSide(**_leg(table), client_source=table.take("client_source", _flag, "true or false", False))
 
 
 def _client_side(table: _Table) -> ClientSide:

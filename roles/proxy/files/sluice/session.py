@@ -899,7 +899,7 @@ def _way(settings: Settings) -> tuple[object, ...]:
         settings.next_hop is None,
         settings.servers is not None and settings.servers.fixed is None,
         settings.client_side.intercept,
-        settings.server_side.from_client,
+        settings.server_side.client_source,
     )
 
 

@@ -143,7 +143,7 @@ class Upstream:
         assert local is not None  # noqa: S101 - connect kept only such
         self.phase = Phase.CONNECTING
         self._control.deadlines.start(Timer.CONNECT, self._patience)
-        if side.from_client and client.address.version == self.peer.address.version:
+        if side.client_source and client.address.version == self.peer.address.version:
             # its own port may be free here, but the kernel's table of connections has it (F16)
             where = events.Connect(client.address, self.peer, side.foreign(client.address), client.port)
         else:

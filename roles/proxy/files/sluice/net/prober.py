@@ -61,7 +61,7 @@ class Errand:
 
 async def probe(settings: Settings, resolver: Resolver, errand: Errand) -> list[dict[str, Any]]:
     """Walk to each host of the next hop, or to the server; return what was found. Raises ProbeError."""
-    if settings.server_side.from_client:  # the rules let nothing else out
+    if settings.server_side.client_source:  # the rules let nothing else out
         raise ProbeError("sessions of this hop are at their clients' addresses, it has none to walk from.")
     targets = _next_hosts(settings) if settings.next_hop else await _servers(settings, resolver, errand)
     walks = [Walk(settings, to, errand) for _host, to in targets]
