@@ -109,7 +109,7 @@ def _main() -> None:
         if not target.exists():
             target.write_text(json.dumps(take(lab, host)))
     table = folder / f"{name}-admin_nat"
-    if not table.exists():
+    if not table.exists() and not lab.returning:
         table.write_text(admin_table(lab))
 
 

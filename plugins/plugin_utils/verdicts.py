@@ -29,7 +29,10 @@ MOST_RULES = 20  # that differ, as the report shows them
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a host's report: `kind` is rules, listeners, flow or refused; `more` goes below it."""
+    """One line of a host's report; `more` goes below it.
+
+    `kind` is rules, routing, listeners, flow or refused.
+    """
 
     kind: str
     line: str
@@ -262,6 +265,15 @@ def rules_line(result: Mapping[str, Any]) -> Line:
     return Line("rules", "rules", OK, "loaded as described, and for the next boot too")
 
 
+def routing_lines(found: Mapping[str, Sequence[str]]) -> Iterator[Line]:
+    """The line on the routing of what a host intercepts (`needs.routing`), if there is any or should be."""
+    more = (*found["missing"], *found["difference"])
+    if more:
+        yield Line("routing", "routing", WRONG, "found, -, and expected, + of the description", more)
+    elif found["commands"]:
+        yield Line("routing", "routing", OK, "as described")
+
+
 def _difference(before: str, after: str) -> Iterator[str]:
     """Rules alone, each after its chain's or set's name."""
     found: list[str] = []
@@ -355,7 +367,7 @@ def report(host: str, hop: str, lines: Sequence[Line]) -> dict[str, Any]:
         f"{host}: {line.line}: {each}."
         for line in lines
         if line.verdict == WRONG
-        for each in (line.more if line.kind != "rules" and line.more else (line.says,))
+        for each in (line.more if line.kind not in ("rules", "routing") and line.more else (line.says,))
     ]
     return {
         "host": host,
@@ -376,6 +388,7 @@ def reports(plan: Mapping[str, Any], said: Mapping[str, Mapping[str, Any]]) -> d
             plan["hops"][host],
             [
                 rules_line(each["rules"]),
+                *routing_lines(each["routing"]),
                 *listener_lines(plan, host, each["listeners"], each["uid"]),
                 *flows[host],
             ],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import testinfra
-from support import LAB, USER, ok
+from support import LAB, make_files
 
 WHOLE = bool(os.environ.get("SLUICE_TEST_ALL"))
 OLDEST = version("ansible-core").startswith("2.16.")
@@ -75,7 +75,4 @@ def hop(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def files() -> None:
     """Something to fetch in the home of S's user, and something to store on C."""
-    home = f"/home/{USER}"
-    ok("s1", f"head -c 3000000 /dev/urandom >{home}/small; head -c 60000000 /dev/urandom >{home}/large")
-    ok("s1", f"chown {USER}: {home}/small {home}/large")
-    ok("c1", "head -c 3000001 /dev/urandom >/var/tmp/to-store")
+    make_files()
