@@ -133,7 +133,7 @@ def test_13_2_an_exhausted_source_range_is_told_and_never_left(busy: Callable[[i
 
 
 COMES_LATER = """
-import asyncio, ipaddress, socket, subprocess
+import asyncio, errno, ipaddress, socket, subprocess, time
 from sluice import events
 from sluice.events import Endpoint, Leg
 from sluice.net import control, data
@@ -160,7 +160,16 @@ for text in ("192.0.2.7", "2001:db8::7"):
         assert asyncio.run(dial()) == (f"cannot be reached: {text} is not on this host",) * 2
     subprocess.run(["ip", "addr", "add", text, "dev", "lo", *(["nodad"] if ":" in text else [])], check=True)
     assert control.on_this_host(address)
-    socket.create_connection((text, 40100), 5).close()
+    for _ in range(50):  # the way to it may come a moment later
+        try:
+            socket.create_connection((text, 40100), 5).close()
+            break
+        except OSError as error:
+            if error.errno != errno.ENETUNREACH:
+                raise
+            time.sleep(0.1)
+    else:
+        raise SystemExit(f"{text} is not reached")
 """
 
 
