@@ -86,7 +86,6 @@ PATHS: Final = {
         servers=SERVERS,
         metrics="other",
     ),
-    "tproxy-n1": PathSpec((HopSpec(), HopSpec(intercept="tproxy")), ("both",) * 3, servers=SERVERS),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
