@@ -12,7 +12,6 @@ from typing import Final
 from .probe import Probe
 from .values import NO_ADDRESS, Addresses, Ports
 
-_COMMENT: Final = re.compile(r"^#.*\n", re.MULTILINE)  # it bears the flows, and decides nothing
 _RANGE: Final = re.compile(r"\b\d+-\d+\b")
 _NETWORK: Final = re.compile(r"[\da-f:.]+/\d+")
 _ELEMENTS: Final = re.compile(r"\t\telements = \{ (.*) \}\n")
@@ -37,8 +36,8 @@ class Mutant:
 
 
 def mutants(ruleset: str) -> Iterator[Mutant]:
-    """One value wrong in each."""
-    ruleset = _COMMENT.sub("", ruleset)
+    """One value wrong in each; the record of the flows at the end is a comment, and no rule."""
+    ruleset = ruleset.partition("# flows:")[0]
     first_rule = ruleset.index("flush table")
     yield from _longer_ranges(ruleset, first_rule)
     yield from _larger_networks(ruleset, first_rule)
