@@ -77,6 +77,12 @@ PATHS: Final = {
     "exclusive-f1": PathSpec(
         (SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, metrics="own", scope=EXCLUSIVE
     ),
+    # everywhere a server may be: so may be the hosts' own addresses
+    "redirect-f1": PathSpec((HopSpec(intercept="redirect"), HopSpec()), ("both",) * 3, servers=("all",)),
+    "tproxy-f1": PathSpec(
+        (HopSpec(intercept="tproxy client"), HopSpec(intercept="redirect")), ("both",) * 3, servers=SERVERS
+    ),
+    "tproxy-n1": PathSpec((HopSpec(), HopSpec(intercept="tproxy")), ("both",) * 3, servers=SERVERS),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
