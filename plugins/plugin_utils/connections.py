@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
-from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Path, PortRange
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Hop, Path, PortRange
 
 Kind = Literal["control", "active", "passive", "dns", "metrics"]
 
@@ -51,6 +51,11 @@ def kind(flow: Flow) -> Kind:
     if flow.channel == "data":
         return flow.mode or "passive"  # data always has a mode
     return flow.channel
+
+
+def interception(hop: Hop) -> list[str]:
+    """How a hop intercepts, and whether it goes on with its client's address, as words."""
+    return [*([hop.intercept] if hop.intercept else []), *(["source client"] if hop.client_source else [])]
 
 
 def _connection(flows: Sequence[Flow]) -> Connection:

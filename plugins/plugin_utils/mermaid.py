@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import Connection, connections
+from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import (
+    Connection,
+    connections,
+    interception,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CLIENTS,
     MONITOR,
@@ -34,7 +38,7 @@ def diagram(path: Path) -> str:
     lines = [f"participant {ids[name]} as {_label(path, i - 1)}" for i, name in enumerate(names)]
     scrapers = dict.fromkeys(str(each) for hop in path.hops for each in hop.metrics_from)
     for name, addresses in (
-        (RESOLVER, [str(each) for each in path.hops[-1].resolvers]),
+        (RESOLVER, [str(each) for hop in path.hops for each in hop.resolvers]),
         (MONITOR, [*scrapers]),
     ):
         if addresses:
@@ -56,7 +60,7 @@ def _label(path: Path, position: int) -> str:
     elif position > path.last:
         lines = [str(each) for each in path.servers.networks]
     else:
-        lines = [host.name for host in path.hops[position].hosts]
+        lines = [*interception(path.hops[position]), *(host.name for host in path.hops[position].hosts)]
     return "<br/>".join([path.name(position), *_some(lines)])
 
 

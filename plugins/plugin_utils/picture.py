@@ -15,7 +15,11 @@ from html import escape
 from textwrap import wrap
 from typing import Literal
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import Connection, connections
+from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import (
+    Connection,
+    connections,
+    interception,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import CLIENTS, SERVERS, Path, PortRange, Side
 
 Direction = Literal["right", "down"]
@@ -141,6 +145,7 @@ def _box(path: Path, position: int) -> _Box:
     )
     more = (f"and {len(hosts) - MOST_LINES} more",) if len(hosts) > MOST_LINES else ()
     caption = "FTP proxy" if len(hosts) == 1 else f"FTP proxy on {len(hosts)} hosts"
+    caption = ", ".join([caption, *interception(path.hops[position])])
     return _Box(name, caption, hosts=shown, more=more)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import unified_diff
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
 
@@ -309,7 +309,8 @@ def listener_lines(plan: Mapping[str, Any], host: str, listeners: object, uid: o
         if (each["address"], each["port"]) in control:
             continue
         if any(
-            address == each["address"] and _in(each["port"], ports) for address, ports in plan["data"][host]
+            ip_address(each["address"]) in ip_network(address) and _in(each["port"], ports)
+            for address, ports in plan["data"][host]
         ):
             data += 1
             continue

@@ -4,7 +4,8 @@
 
 A probe names the rules that have to count it, and in one round no rule is named twice: what a rule's counter
 moved by between the two ends of a round belongs to one probe. The hosts of a hop probe each other as the
-proxy's user; the legs at the path's ends need a client and a server that one may use.
+proxy's user; the legs at the path's ends need a client and a server that one may use. A leg on which a hop
+intercepts, or opens with its client's address, is not tried: its connections bear addresses of others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CONTROL_PORT,
     PASSIVE,
     SERVERS,
+    TPROXY,
     Address,
     Host,
     Path,
@@ -130,7 +132,7 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
     parties = _Parties(path, flows, scopes, ends)
     must_pass: list[Probe] = []
     must_not: list[Probe] = []
-    for position in range(path.last + 2):
+    for position in (each for each in range(path.last + 2) if not _why_transparent(path, each)):
         near, far = (_places(parties, position, at) for at in (position - 1, position))
         seen: set[str] = set()
         for one, other in _pairs(near, far):
@@ -154,7 +156,7 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
             }
             for name in scopes
         },
-        control={host.name: list(_control_sockets(host)) for host in hosts},
+        control={host.name: list(_control_sockets(path, host)) for host in hosts},
         data={host.name: list(_data_sockets(path, host)) for host in hosts},
         towards={
             CLIENTS: [str(e.public) for host in path.hops[0].hosts for e in host.client_side.addresses],
@@ -163,18 +165,38 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
     )
 
 
-def _control_sockets(host: Host) -> Iterator[tuple[str, str]]:
+def _why_transparent(path: Path, position: int) -> str:
+    """Why the leg on the client side of `position` bears addresses of others; empty where it does not."""
+    if position <= path.last and path.hops[position].intercept:
+        return f"hop {path.name(position)} intercepts: who dials it dials a server"
+    if position > 0 and path.hops[position - 1].client_source:
+        return f"hop {path.name(position - 1)} opens with its client's address"
+    return ""
+
+
+def _control_sockets(path: Path, host: Host) -> Iterator[tuple[str, str]]:
     for each in host.client_side.addresses:
-        yield str(each.address), str(CONTROL_PORT)
+        yield str(each.address), str(path.hops[path.positions[host.name]].control_port)
     if host.metrics:
         yield str(host.metrics[0]), str(host.metrics[1])
 
 
 def _data_sockets(path: Path, host: Host) -> Iterator[tuple[str, str]]:
+    """Addresses or networks, with their ports."""
     ranges = path.listening(host)
-    for name, side in (("client_side", host.client_side), ("server_side", host.server_side)):
-        for each in side.addresses if name in ranges else ():
-            yield str(each.address), str(ranges[name])
+    position = path.positions[host.name]
+    hop = path.hops[position]
+    own = {
+        "client_side": [str(each.address) for each in host.client_side.addresses],
+        "server_side": [str(each.address) for each in host.server_side.addresses],
+    }
+    if hop.intercept == TPROXY:
+        own["client_side"] = [str(each) for each in path.servers.networks]
+    if hop.client_source:
+        own["server_side"] = [str(each) for each in path.near_end(position)]
+    for name, addresses in own.items():
+        for each in addresses if name in ranges else ():
+            yield each, str(ranges[name])
 
 
 def _rounds(probes: Iterable[Probe]) -> tuple[tuple[Probe, ...], ...]:
@@ -289,13 +311,14 @@ def _flow_probe(opener: Place, acceptor: Place, mode: str | None, version: int) 
 
 
 def _forwarded(parties: _Parties) -> Iterator[Probe]:
-    """What would be forwarded past the first hop; only where it is one host, so that one knows which."""
+    """What would be forwarded past the first hop; only where it is one host, so that one knows which, and
+    takes nothing on its way."""
     path = parties.path
     first = _places(parties, 0, 0)
     targets = _places(parties, path.last + 1, path.last + 1)
     if path.last > 0:
         targets += _places(parties, 1, 1)
-    if len(path.hops[0].hosts) == 1 and first:
+    if len(path.hops[0].hosts) == 1 and first and not path.hops[0].intercept:
         for client in _places(parties, 0, -1):
             for target in targets[:1]:
                 yield from past_the_proxy(first[0], client, target)
@@ -306,6 +329,10 @@ def _why_untried(path: Path, flow: Flow, hosts: Collection[str], ends: Mapping[s
         return "resolvers are not asked"
     if flow.channel == "metrics":
         return "nobody of metrics_from takes part"
+    position = next(i for i, hop in enumerate(path.hops) if hop.name == flow.host)
+    why = _why_transparent(path, position if flow.side == "down" else position + 1)
+    if why:
+        return why
     if not flow.peer_is_hop:
         variable, where = (
             ("sluice_verify_client", "sluice_topology.clients.networks")

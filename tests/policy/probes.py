@@ -134,7 +134,7 @@ class Around:
     def flow_drafts(self) -> list[tuple[Flow, Draft]]:
         """For each flow, family and place of a neighbour the draft of one connection that belongs to it."""
         found = []
-        for flow, family, place in product(self.policy.flows, FAMILIES, self.neighbours):
+        for flow, family, place in product(self.policy.flows, FAMILIES, _once(self._ends_of_flows())):
             candidates = (
                 self._foreign(place, family) if flow.end == FOREIGN else self._addresses(self.host, family)
             )
@@ -167,6 +167,16 @@ class Around:
                 )
                 found.append((flow, draft))
         return found
+
+    def _ends_of_flows(self) -> Iterator[str]:
+        """The neighbours, and who stands beyond one that takes what goes there, or does not show itself."""
+        yield from self.neighbours
+        for place in self.neighbours:
+            host = self.reference.host(place)
+            if host and host.intercept and place in self.further:
+                yield "S"
+            if host and host.client_source and place in self.nearer:
+                yield "C"
 
     def _foreign(self, place: str, family: int) -> list[str]:
         """Where the host's end may be that is not its own: on the other side of it than `place`."""

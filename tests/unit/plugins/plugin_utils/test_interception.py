@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hops that intercept: what the description says of them, who then dials whom, the proxy's settings."""
+"""Hops that intercept: what the description says of them, and what follows for every reader of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import DescriptionError, read_path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import read_record, record, taken_away
+from ansible_collections.sluice.ftp.plugins.plugin_utils.mermaid import diagram
+from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import Path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.picture import picture
+from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import ruleset
+from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import read_scope
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
+from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import plan
 
 from tests.unit.plugins.paths import twenty_lines
 
@@ -28,7 +36,7 @@ def chain(f: str = "none", n: str = "none", **more: Any) -> dict[str, Any]:
         hop["intercept"] = intercept
         if source:
             hop["source"] = source
-    topology["servers"] = {"networks": SERVERS, **more.pop("servers", {})}
+    topology["servers"] = {"networks": [*SERVERS], **more.pop("servers", {})}
     topology["hops"][1].update(more)
     return topology
 
@@ -300,3 +308,157 @@ def test_7_9_rules_for_servers_go_where_the_server_is_known(f: str, n: str, host
         for each in ("f1", "n1")
     }
     assert found == {"f1": host == "f1", "n1": host == "n1"}
+
+
+# -- flows and their notation, for every reader of them
+
+
+def lines(host: str, topology: dict[str, Any]) -> list[str]:
+    path = read_path(topology)
+    return [comment(flow) for flow in derive(path, path.host(host))]
+
+
+def test_9_1_the_lines_of_a_redirect() -> None:
+    assert lines("f1", chain("redirect")) == [
+        "C -> F: -> proxy user: to port 21 of S (redirect)",
+        "C <- F: <- proxy user: to port specified by C (active)",
+        "C -> F: -> proxy user: to port specified by proxy user (passive, redirect)",
+        "N <- F: <- proxy user: to port 21",
+        "N -> F: -> proxy user: to port specified by proxy user (active)",
+        "N <- F: <- proxy user: to port specified by N (passive)",
+    ]
+
+
+def test_9_1_the_lines_before_and_at_a_tproxy_with_the_clients_source() -> None:
+    topology = chain(n="tproxy client")
+    assert lines("f1", topology)[3:] == [
+        "N <- F: <- proxy user: to port 21 of S (tproxy)",
+        "N -> F: -> proxy user: to port specified by proxy user (active, tproxy)",
+        "N <- F: <- proxy user: to port specified by N (passive, tproxy)",
+    ]
+    assert lines("n1", topology) == [
+        "F -> N: -> proxy user: to port 21 of S (tproxy)",
+        "F <- N: <- proxy user: to port specified by F (active, tproxy)",
+        "F -> N: -> proxy user: to port specified by proxy user (passive, tproxy)",
+        "S <- N: <- proxy user: to port 21 (source client)",
+        "S -> N: -> proxy user: to port specified by proxy user (active, source client)",
+        "S <- N: <- proxy user: to port specified by S (passive, source client)",
+    ]
+
+
+def test_a_comment_fits_nft_however_long_the_names_and_many_the_ports() -> None:
+    topology = chain("tproxy client", "redirect", servers={"control_ports": [*range(60001, 60017, 2)]})
+    for hop, name in zip(topology["hops"], ("ABCDEFGHIJKLMNOP", "QRSTUVWXYZabcdef"), strict=True):
+        hop["name"] = name
+    found = [each for host in ("f1", "n1") for each in lines(host, topology)]
+    assert max(map(len, found)) <= 128
+    assert sum("60001, 60003, 60005 and 5 more of S (" in each for each in found) == 3
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("redirect", "none", "f1", None, ["10.1.0.1"], CLIENTS),
+        ("tproxy", "none", "f1", None, SERVERS, CLIENTS),
+        ("tproxy", "none", "f1", "active", SERVERS, CLIENTS),
+        ("none", "redirect", "f1", None, ["10.2.0.1"], SERVERS),
+        ("none", "redirect", "f1", "active", ["10.2.0.1"], ["10.2.0.2/32"]),
+        ("none", "tproxy", "f1", "active", ["10.2.0.1"], SERVERS),
+        ("tproxy client", "redirect", "f1", "active", CLIENTS, ["10.2.0.2/32"]),
+        ("tproxy client", "redirect", "n1", None, ["10.2.0.2"], CLIENTS),
+    ],
+)
+def test_9_3_where_either_end_is(case: tuple[Any, ...]) -> None:
+    """Of the leg that is intercepted: F's client leg, else the leg F-N."""
+    f, n, host, mode, local, peers = case
+    path = read_path(chain(f, n))
+    leg = "F-N" if n != "none" else "C-F"
+    data = next(
+        flow.as_data() for flow in derive(path, path.host(host)) if (flow.leg, flow.mode) == (leg, mode)
+    )
+    assert (data["local_addresses"], data["peer_addresses"]) == (local, peers)
+
+
+def test_f9_a_record_of_flows_keeps_how_they_are_intercepted() -> None:
+    path = read_path(chain("tproxy client", "redirect"))
+    found = derive(path, path.host("f1"))
+    assert set(read_record(record(found))) == set(found)
+    explicit = read_path(chain())
+    assert taken_away(found, derive(explicit, explicit.host("f1"))), "they are not those of an explicit hop"
+
+
+# -- the rules
+
+
+def rules(f: str, n: str, host: str, former: str = "", **more: Any) -> dict[str, list[str]]:
+    path = read_path(chain(f, n))
+    before: tuple[Flow, ...] = ()
+    if former:
+        of_before = read_path(chain(former, n))
+        before = derive(of_before, of_before.host(host))
+    table = ruleset(path, path.host(host), 990, former=before, log_refused=False, **more)
+    return {each["name"]: each["rules"] for each in table["chains"]}
+
+
+def test_without_interception_there_is_no_chain_at_prerouting() -> None:
+    assert not {"talk", "intercept_redirect", "intercept_tproxy"} & set(rules("none", "none", "f1"))
+    assert not {"talk", "intercept_redirect", "intercept_tproxy"} & set(rules("none", "redirect", "f1"))
+
+
+def test_9_1_a_redirect_takes_control_and_the_data_of_who_talks() -> None:
+    found = rules("redirect", "none", "f1")
+    assert "intercept_tproxy" not in found
+    assert found["talk"] == [
+        "ip saddr @down4 ip daddr @servers4 tcp dport 21 ct direction original ct state established "
+        "update @talk4 { ip saddr . ip daddr timeout 5m }"
+    ]
+    assert found["intercept_redirect"] == [
+        "fib daddr type local return",
+        "ip saddr @down4 ip daddr @servers4 tcp dport 21 dnat ip to 10.1.0.1:2121",
+        "ip saddr . ip daddr @talk4 tcp dport 50000-50999 dnat ip to 10.1.0.1",
+    ]
+    assert any("ct status dnat tcp dport 2121" in each for each in found["in_down"])
+
+
+def test_9_1_a_tproxy_marks_what_is_for_its_sockets_alone() -> None:
+    found = rules("none", "tproxy", "n1")
+    ends, mark = "ip saddr @down4 ip daddr @ldown4", "meta mark set 0x51ce accept"
+    assert found["intercept_tproxy"] == [
+        "fib daddr type local return",
+        f"meta l4proto {{ icmp, ipv6-icmp }} socket transparent 1 {mark}",
+        f"{ends} tcp dport {{ 21, 50000-50999 }} socket transparent 1 {mark}",
+        f"{ends} tcp dport 51000-51999 tcp flags != syn / syn,ack socket transparent 1 {mark}",
+        f"{ends} tcp dport 21 tproxy ip to 10.2.0.2:2121 {mark}",
+    ]
+    assert found["forward"][0].startswith("meta mark 0x51ce counter drop")
+
+
+def test_f9_what_was_transparent_goes_on_until_it_is_given_up() -> None:
+    found = rules("none", "none", "f1", former="tproxy")
+    assert any("socket transparent 1" in each for each in found["intercept_tproxy"])
+    assert not any(" tproxy ip to" in each for each in found["intercept_tproxy"]), "but nothing new is taken"
+    assert rules("none", "none", "f1", former="redirect")["intercept_redirect"] == [], (
+        "for what is translated"
+    )
+
+
+# -- what people see, and what verification does
+
+
+def test_the_picture_and_the_diagram_name_the_interception() -> None:
+    path = read_path(chain("tproxy client"))
+    assert "FTP proxy, tproxy, source client" in picture(path).svg
+    assert "F<br/>tproxy<br/>source client<br/>f1" in diagram(path)
+    assert "tproxy" not in diagram(read_path(chain()))
+
+
+def test_verification_says_which_legs_it_does_not_try() -> None:
+    path = read_path(chain("tproxy client", "none"))
+    found = plan(path, {host: read_scope() for host in ("f1", "n1")}, {})
+    assert set(found.untried["f1"].values()) == {
+        "hop F intercepts: who dials it dials a server",
+        "hop F opens with its client's address",
+    }
+    assert found.control["f1"] == [("10.1.0.1", "2121")]
+    assert found.data["f1"] == [(SERVERS[0], "50000-50999"), (CLIENTS[0], "52000-52999")]
+    assert found.control["n1"] == [("10.2.0.2", "21")]
