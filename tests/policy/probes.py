@@ -7,7 +7,7 @@ must become of any of them the reference says; here it only helps to find probes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import product
@@ -234,6 +234,8 @@ class Around:
             yield replace(draft, own=own, over="")
             if draft.over:
                 yield replace(draft, own=own, over="", port=INTERCEPT)
+            if self.owners[draft.own] != self.host:
+                yield replace(draft, own=own, own_user="other")
         if draft.over:
             yield from (replace(draft, over=one) for one in self._addresses("S", family))
         elif self.owners[draft.own] != self.host:
@@ -463,17 +465,23 @@ class Around:
         """In any order, so that nothing is always last; without those that could not be told apart."""
         found = [one for one in found if _has_two_ends(one) and not self._undecided(one)]
         self.random.shuffle(found)
-        return list(_one_way(found))
+        return list(_one_way(_taken_once(found)))
 
     def _undecided(self, one: Probe) -> bool:
         """Whether what becomes of it hangs on other probes, or on who really has a foreign address."""
         talks = one.dialled in self.uninvolved and one.port in self.reference.control_ports
         owners = {self.owners.get(one.opener.address), one.opener.place}
         meets_itself = (one.owner or one.acceptor.place) in owners and not one.local
+        position = self.reference.position
+        ends = (position(one.opener.place), position(one.owner or one.acceptor.place))
+        owner = self.owners.get(one.opener.address, one.opener.place)
+        passes_owner = one.opener.foreign and min(ends) <= position(owner) <= max(ends)
         alone = one.opener.foreign and not any(
             one.opener.address in own and one.dialled in peers for own, peers in self.policy.foreign
         )
-        return talks or meets_itself or alone or (one.opener.foreign and one.protocol == "udp")
+        return (
+            talks or meets_itself or passes_owner or alone or (one.opener.foreign and one.protocol == "udp")
+        )
 
     def _some(self, all_of_them: Sequence[T], most: int) -> list[T]:
         if len(all_of_them) <= most:
@@ -481,7 +489,18 @@ class Around:
         return self.random.sample(all_of_them, most)
 
 
-def _one_way(probes: Sequence[Probe]) -> Iterator[Probe]:
+def _taken_once(probes: Sequence[Probe]) -> Iterator[Probe]:
+    """Of those that tproxy hands to a listener elsewhere one for each pair of ends: a request that the one
+    before left half open would be found first, and its listener is gone."""
+    seen = set()
+    for one in probes:
+        ends = (one.opener.address, one.opener.port, one.dialled, one.port)
+        if one.listens is None or ends not in seen:
+            seen.add(ends)
+            yield one
+
+
+def _one_way(probes: Iterable[Probe]) -> Iterator[Probe]:
     """Without those between whose very ends there is one the other way round, which would wait for it."""
     ways: dict[frozenset[tuple[str, int]], tuple[str, int]] = {}
     for one in probes:

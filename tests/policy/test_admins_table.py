@@ -29,6 +29,8 @@ TEMPLATES: Final = Path(__file__).parents[2] / "examples/other-firewall/template
 PATHS: Final = {
     "alone": PathSpec((HopSpec(),), ("both", "both"), resolvers=("server", "stub")),
     "before-another-hop": PathSpec((HopSpec(), HopSpec()), ("both", "both", "both")),
+    "redirect": PathSpec((HopSpec(intercept="redirect"),), ("both", "both")),
+    "tproxy": PathSpec((HopSpec(intercept="tproxy client"),), ("both", "both")),
 }
 
 
@@ -73,6 +75,7 @@ def expected(path: Trial, one: Probe) -> bool:
 
 def passed(path: Trial, probes: Sequence[Probe]) -> set[Probe]:
     """Those that pass; what stays silent is asked once more, for the machine may be busy."""
+    path.talk()
     found = {one for one, seen in zip(probes, path.prober.run(probes), strict=True) if seen.passed}
     again = [one for one in probes if one not in found and expected(path, one)]
     return found | {one for one, seen in zip(again, path.prober.run(again), strict=True) if seen.passed}

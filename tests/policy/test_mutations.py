@@ -23,7 +23,7 @@ from .probe import Probe
 from .probes import Around
 from .rules import Rule, delete, load, rules, text
 from .scopes import ANYWHERE, HALL, OFFICE, STATION, Scope
-from .test_interception import data_follows
+from .test_interception import data_follows, fails_closed
 from .test_other_tables import HELPED, HELPER, helped_data_passes
 from .trial import AT_ONCE, Trial, trial
 from .values import Packet
@@ -79,9 +79,12 @@ PATHS: Final = {
         (SOURCE_20, SEVERAL), ("both",) * 3, servers=SERVERS, metrics="own", scope=EXCLUSIVE
     ),
     # everywhere a server may be: so may be the hosts' own addresses
-    "redirect-f1": PathSpec((HopSpec(intercept="redirect"), HopSpec()), ("both",) * 3, servers=("all",)),
+    "redirect-f1": PathSpec((HopSpec(intercept="redirect"),), ("both",) * 2, servers=("all",)),
     "tproxy-f1": PathSpec(
-        (HopSpec(intercept="tproxy client"), HopSpec(intercept="redirect")), ("both",) * 3, servers=SERVERS
+        (HopSpec(intercept="tproxy client"), HopSpec(intercept="tproxy")),
+        ("both",) * 3,
+        servers=SERVERS,
+        metrics="other",
     ),
     "tproxy-n1": PathSpec((HopSpec(), HopSpec(intercept="tproxy")), ("both",) * 3, servers=SERVERS),
 }
@@ -100,6 +103,30 @@ REDUNDANT: Final[tuple[tuple[str, str, str, str], ...]] = (
         ".*",
         r" ct state invalid counter accept$",
         "packets of a running transfer that conntrack missed some of (F20); a probe is a new connection",
+    ),
+    (
+        ".*",
+        "in_down",
+        r'^tcp dport \S+ counter drop comment "not a flow: to a proxy port"$',
+        "packets at a server's address of no connection that conntrack knows (F9); a probe opens one",
+    ),
+    (
+        ".*",
+        "forward",
+        r"^meta mark ",
+        "the kernel drops most by itself; test_interception.py has it not do so",
+    ),
+    (
+        ".*",
+        "intercept_tproxy",
+        r"^fib daddr type local return$",
+        "in_down takes nothing at the host's own addresses either",
+    ),
+    (
+        ".*",
+        "intercept_tproxy",
+        r"^meta l4proto \{ icmp, ipv6-icmp \} ",
+        "errors of routers (F12), which probes are too small for; the scenario transparent has a smaller MTU",
     ),
     (
         "exclusive",
@@ -198,6 +225,7 @@ def test_each_rule_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:
             not path.agrees(probes)
             or helped_data_passes(path, 4)
             or (name.startswith("redirect") and not all(data_follows(path, family) for family in FAMILIES))
+            or (name.startswith("tproxy") and not fails_closed(path))
             or (scope == "exclusive" and not all_of_it_works(path))
         )
         why = why_redundant(scope, rule)
