@@ -215,12 +215,13 @@ def _intercepted(path: Path, position: int) -> dict[str, Any]:
     hop = path.hops[position]
     if not hop.intercept:
         return {}
+    further = [str(each) for each in dict.fromkeys(_addresses(path.hops[position + 1 :]))]
     return {
         "intercept": hop.intercept,
         "destinations": [str(each) for each in path.servers.networks],
         "destination_ports": list(path.servers.control_ports),
         # Nobody's destination, wherever the servers may be: a session would run in a circle (9.1).
-        "further_hops": [str(each) for each in dict.fromkeys(_addresses(path.hops[position + 1 :]))],
+        **({"further_hops": further} if further else {}),
     }
 
 
