@@ -156,8 +156,10 @@ def _nearer(path: Path, position: int) -> _End:
     if position == 0:
         return _End(CLIENTS, path.clients.networks, (), _Use((path.clients.ports,)), ANY)
     hop = path.hops[position - 1]
-    end = _hop_end(hop.name, [(host.server_side, host.ports.server_side) for host in hop.hosts])
-    return _at(end, path.near_end(position)) if hop.client_source else end
+    members = [(host.server_side, host.ports.server_side) for host in hop.hosts]
+    if hop.client_source:
+        return _at(hop.name, members, path.near_end(position))
+    return _hop_end(hop.name, members)
 
 
 def _further(path: Path, position: int) -> _End:
@@ -166,10 +168,11 @@ def _further(path: Path, position: int) -> _End:
         control = _servers_control(path)
         return _End(SERVERS, path.servers.networks, control, _Use((path.servers.ports,)), ANY)
     hop = path.hops[position + 1]
-    end = _hop_end(hop.name, [(host.client_side, host.ports.client_side) for host in hop.hosts])
+    members = [(host.client_side, host.ports.client_side) for host in hop.hosts]
+    end = _hop_end(hop.name, members)
     if not hop.intercept:
         return end
-    there = _at(end, path.servers.networks)
+    there = _at(hop.name, members, path.servers.networks)
     if hop.intercept == REDIRECT:  # it has not the privilege to open from the server's address (9.3)
         there = replace(there, source=end.source, active=end.networks)
     return replace(there, control=_servers_control(path))
@@ -184,10 +187,12 @@ def _own(side: Side) -> tuple[Network, ...]:
     return tuple(single(each.address) for each in side.addresses)
 
 
-def _at(end: _End, networks: tuple[Network, ...]) -> _End:
-    """A hop that stands for others: its addresses are theirs, and do not tell its hosts apart."""
-    listen, source = _Use(end.listen.ports), _Use(end.source.ports)
-    return replace(end, networks=networks, listen=listen, source=source)
+def _at(name: str, members: Sequence[tuple[Side, SidePorts]], networks: tuple[Network, ...]) -> _End:
+    """A hop that stands for others: its addresses are theirs, which do not tell its hosts apart, and which
+    nobody translates."""
+    listen = merged(ports.listen for _side, ports in members)
+    source = merged(ports.source for _side, ports in members)
+    return _End(name, networks, CONTROL, _Use(listen), _Use(source))
 
 
 def _hop_end(name: str, members: Sequence[tuple[Side, SidePorts]]) -> _End:

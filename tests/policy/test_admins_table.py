@@ -40,6 +40,7 @@ def path(request: pytest.FixtureRequest) -> Iterator[Trial]:
     with trial(PATHS[request.param], [HOST]) as made:
         said = made.description
         load(made, allowed_flows(said.topology, HOST, said.mode, said.ports))
+        made.talk()
         yield made
 
 
@@ -75,7 +76,6 @@ def expected(path: Trial, one: Probe) -> bool:
 
 def passed(path: Trial, probes: Sequence[Probe]) -> set[Probe]:
     """Those that pass; what stays silent is asked once more, for the machine may be busy."""
-    path.talk()
     found = {one for one, seen in zip(probes, path.prober.run(probes), strict=True) if seen.passed}
     again = [one for one in probes if one not in found and expected(path, one)]
     return found | {one for one, seen in zip(again, path.prober.run(again), strict=True) if seen.passed}

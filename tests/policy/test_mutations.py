@@ -86,7 +86,6 @@ PATHS: Final = {
         servers=SERVERS,
         metrics="other",
     ),
-    "tproxy-n1": PathSpec((HopSpec(), HopSpec(intercept="tproxy")), ("both",) * 3, servers=SERVERS),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
@@ -194,6 +193,9 @@ def test_each_value_matters(mutable: tuple[Trial, str, list[Probe]]) -> None:
     random = drawn(f"values of {path.spec}")
     probes = path.around(host, random).at_edges()
     found: list[Mutant] = list(mutants(text(path.description, host)))
+    if path.spec.hops[0].intercept.startswith("tproxy"):
+        # The forward chain alone uses these; all of it is taken before, and `fails_closed` sees the rule.
+        found = [mutant for mutant in found if not mutant.what.startswith("servers")]
     if not WHOLE:
         found = random.sample(found, VALUES)
     touched = [[one for one in probes if mutant.touches(one)][:AT_ONCE] for mutant in found]
