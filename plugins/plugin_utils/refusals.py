@@ -205,6 +205,14 @@ def _served_by_other(opener: Place, acceptor: Place, mode: str, version: int) ->
     )
 
 
+def direct(near: Place, far: Place, port: int) -> Iterator[Probe]:
+    """A connection to the port of the host's own that intercepted ones are handed to (POLICY 2)."""
+    for version in versions(near, far)[:1]:
+        probe = _as_other("another port", near, far, version, port)
+        if probe is not None:
+            yield probe
+
+
 def past_the_proxy(first: Place, client: Place, target: Place) -> Iterator[Probe]:
     """A client's control connection to a server, or to the second hop, that the first would forward."""
     rules = ((first.host, PAST_THE_PROXY),)

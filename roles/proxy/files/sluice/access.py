@@ -122,6 +122,8 @@ def original_refused(settings: Settings, client: Address, to: Endpoint | None) -
         return "the connection is to this proxy itself and was not intercepted"
     if hop and any(to.address in host.addresses for host in hop.hosts):
         return f"the connection is to {to.address}, of hop {settings.server_side.neighbour}"
+    if to.address in side.further_hops:
+        return f"the connection is to {to.address}, of another hop"
     if to.port not in side.destination_ports:
         return f"port {to.port} is not one of the allowed control ports"
     if not _held(to.address, side.destinations):

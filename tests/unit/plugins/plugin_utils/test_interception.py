@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -15,10 +15,11 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.mermaid import diagram
 from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import Path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.picture import picture
+from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import NOT_A_FLOW
 from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import ruleset
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import read_scope
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import read_timeouts, settings
-from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import plan
+from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import End, plan
 
 from tests.unit.plugins.paths import twenty_lines
 
@@ -233,6 +234,7 @@ def test_9_1_the_settings_of_a_hop_that_intercepts_before_one_that_is_addressed(
         "destinations": SERVERS,
     }
     assert found["client_side"]["destination_ports"] == [21]
+    assert found["client_side"]["further_hops"] == ["10.2.0.2", "198.51.100.2"]
     assert found["next_hop"] == {
         "hosts": [{"name": "n1", "addresses": ["10.2.0.2"]}],
         "control_port": 21,
@@ -457,8 +459,21 @@ def test_verification_says_which_legs_it_does_not_try() -> None:
     found = plan(path, {host: read_scope() for host in ("f1", "n1")}, {})
     assert set(found.untried["f1"].values()) == {
         "hop F intercepts: who dials it dials a server",
+        "hop F intercepts: who dials it dials a server, and sluice_verify_server is not set",
         "hop F opens with its client's address",
     }
     assert found.control["f1"] == [("10.1.0.1", "2121")]
     assert found.data["f1"] == [(SERVERS[0], "50000-50999"), (CLIENTS[0], "52000-52999")]
     assert found.control["n1"] == [("10.2.0.2", "21")]
+
+
+def test_verification_dials_a_server_where_a_hop_intercepts_and_the_hop_itself_in_vain() -> None:
+    path = read_path(chain("redirect", "none"))
+    server, client = "198.51.100.130", "10.1.0.9"
+    ends = {"C": End("c1", (ip_address(client),)), "S": End("s1", (ip_address(server),))}
+    found = plan(path, {host: read_scope() for host in ("f1", "n1")}, ends)
+    probes = [each for one in found.rounds for each in one if each.opener == "c1" and each.acceptor == "f1"]
+    assert [(each.passes, each.target, each.ports, each.rules[-1][1]) for each in probes] == [
+        (True, server, "21", "C -> F: -> proxy user: to port 21 of S (redirect)"),
+        (False, "10.1.0.1", "2121", NOT_A_FLOW),
+    ]
