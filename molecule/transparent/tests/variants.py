@@ -89,12 +89,7 @@ def verify(*, address: bool, port: bool) -> str:
 
 
 ALL = [Variant(f, n) for f in KINDS for n in KINDS if (f, n) != ("none", "none")]
-GROUPS = (
-    [each for each in ALL if each.n == "none"],
-    [each for each in ALL if each.f == "none"],
-    [each for each in ALL if "none" not in (each.f, each.n)],
-)
-CHOSEN = ALL if WHOLE else [random.Random(SEED).choice(group) for group in GROUPS]
+CHOSEN = ALL if WHOLE else [random.Random(SEED).choice(ALL)]
 EXPLICIT = Variant("none", "none")
 
 WAYS = [
