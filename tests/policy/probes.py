@@ -139,7 +139,9 @@ class Around:
                 self._foreign(place, family) if flow.end == FOREIGN else self._addresses(self.host, family)
             )
             own = [address for address in candidates if address in flow.own]
-            over = [one for one in self._addresses("S", family) if one in self.reference.servers]
+            # not by a server of nobody's control connection: it would have one from then on
+            servers = (one for one in self._addresses("S", family) if one not in self.uninvolved)
+            over = [one for one in servers if one in self.reference.servers]
             port_of = (
                 {INTERCEPT: self._one_of(self.reference.control_ports)} if flow.end == REDIRECTED else {}
             )

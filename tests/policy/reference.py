@@ -312,7 +312,7 @@ class Reference:
         if self.hops[position][0].intercept:
             families = self._taken(position + 1)
             return tuple(
-                Neighbour(self.servers.of(families), side.listen, side.source, self.control_ports, side.seen)
+                Neighbour(self.servers.of(families), side.listen, side.arrives, self.control_ports, side.seen)
                 if self.hops[position][0].intercept == "redirect"
                 else Neighbour(self.servers.of(families), side.listen, side.source, self.control_ports)
                 for side in sides
