@@ -13,7 +13,7 @@ import pytest
 from support import make_files, ok
 from variants import CHOSEN, SEED, WHOLE
 
-AROUND = 2  # tests of a sample of test_31_around.py
+AROUND = 1  # tests of a sample of test_31_around.py
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
