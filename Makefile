@@ -3,9 +3,10 @@
 LAB := /usr/bin/python3 molecule/lab/lab.py
 IN := PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 HOST ?= F
+SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint unit sanity build molecule test test-all bench-flows bench-quick demo shell clean
+.PHONY: help setup lint unit sanity build molecule test test-all fuzz bench-flows bench-quick demo shell clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -33,6 +34,9 @@ test: setup  ## all that must hold, with a sample where the whole is long (at mo
 
 test-all: setup  ## the whole (at most 75 minutes)
 	@.ci/test all
+
+fuzz: setup  ## atheris on the proxy's parsers and its session machine, for SECONDS (10 minutes)
+	@.ci/fuzz $(SECONDS)
 
 bench-flows: setup  ## what it costs to derive flows and rules, up to 1,000 hosts and 20,000 networks
 	@$(IN) python tests/benchmarks/derivation.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plan import Lab
+from plan import CHECKOUT, Lab
 
 DESCRIPTION = Path(__file__).with_name("description.yml")
 
@@ -31,9 +31,14 @@ all:
 
 
 def write(lab: Lab) -> None:
-    """Write the inventory folder: the hosts, and the path's description as the group's variables."""
+    """Write the inventory folder: the hosts, and the path's description as the group's variables.
+
+    That is the scenario's own, if it has one.
+    """
     (lab.inventory / "group_vars").mkdir(parents=True)
     (lab.inventory / "hosts.yml").write_text(
         HOSTS.format(config=lab.ssh_config, control=lab.state / "ansible")
     )
-    (lab.inventory / "group_vars/sluice.yml").write_bytes(DESCRIPTION.read_bytes())
+    own = CHECKOUT / "molecule" / lab.name / DESCRIPTION.name
+    description = own if own.exists() else DESCRIPTION
+    (lab.inventory / "group_vars/sluice.yml").write_bytes(description.read_bytes())

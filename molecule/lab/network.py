@@ -11,7 +11,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from plan import FORWARDS, HOSTS, LINKS, MANAGEMENT, MANAGEMENT_BRIDGE, NAMESPACES, ROUTES, End, Lab
+from plan import FORWARDS, HOSTS, LINKS, MANAGEMENT, MANAGEMENT_BRIDGE, NAMESPACES, End, Lab
 from run import inside, run
 
 ADMIN_TABLE = Path(__file__).with_name("admin_nat.nft")
@@ -85,7 +85,7 @@ def _add_host(lab: Lab, host: str) -> None:
     _ip(lab.management, f"link set {host} master bridge up")
     # Hosts reach the bridge, never each other past the path.
     run("bridge", "-netns", lab.management, "link", "set", "dev", host, "isolated", "on")
-    if host == "n1":
+    if host == "n1" and not lab.returning:
         run(*inside(machine, "nft", "--file", "-"), stdin=ADMIN_TABLE.read_text())
 
 
@@ -107,7 +107,7 @@ def _connect(lab: Lab, left: End, right: End) -> None:
 
 
 def _route(lab: Lab, host: str) -> None:
-    for destination, gateway in ROUTES[host]:
+    for destination, gateway in lab.routes(host):
         family = "-6 " if ":" in gateway else ""
         _ip(lab.machine(host), f"{family}route replace {destination} via {gateway}")
 

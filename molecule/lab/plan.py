@@ -59,12 +59,22 @@ LINKS: tuple[tuple[End, End], ...] = (
 )
 
 # S has no route back to C or F: what reaches it from there has been masqueraded, or comes from N's proxy.
+# Where a proxy may show S the client's own address, it has, and nobody masquerades: RETURNING.
 ROUTES: dict[str, tuple[tuple[str, str], ...]] = {
     "c1": (("default", "10.1.0.1"), ("default", "2001:db8:1::1")),
     "f1": (("default", "10.2.0.2"), ("default", "2001:db8:2::2")),
     "n1": (("10.1.0.0/24", "10.2.0.1"), ("2001:db8:1::/64", "2001:db8:2::1")),
     "s1": (),
 }
+RETURNING = "transparent"  # the lab's name
+WAYS_BACK = tuple(
+    (network, gateway)
+    for gateway, networks in (
+        ("198.51.100.2", ("10.1.0.0/24", "10.2.0.0/24")),
+        ("2001:db8:3::2", ("2001:db8:1::/64", "2001:db8:2::/64")),
+    )
+    for network in networks
+)
 FORWARDS = ("f1", "n1")
 
 
@@ -87,6 +97,15 @@ class Lab:
     def id(self) -> str:
         """The lab's name on this machine, such as `demo-3f2a`."""
         return f"{self.name}-{MARK}"
+
+    @property
+    def returning(self) -> bool:
+        """Whether S knows the way back to C and F, and N's administrator translates nothing."""
+        return self.name == RETURNING
+
+    def routes(self, host: str) -> tuple[tuple[str, str], ...]:
+        """The host's routes beyond its links, as (destination, gateway)."""
+        return WAYS_BACK if host == "s1" and self.returning else ROUTES[host]
 
     @property
     def state(self) -> Path:

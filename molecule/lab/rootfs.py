@@ -26,7 +26,7 @@ PACKAGES = (
     *("python3-minimal", "python3", "curl", "lftp", "netcat-openbsd", "vsftpd"),
 )
 # What the roles install, and python3-apt, which Ansible's apt module brings: not on the hosts.
-ROLES_INSTALL = ("nftables", "python3-dnspython", "python3-apt")
+ROLES_INSTALL = ("nftables", "python3-dnspython", "python3-prometheus-client", "python3-apt")
 LEFT_OUT = ("doc", "man", "info", "locale", "lintian")
 
 MASKED = (

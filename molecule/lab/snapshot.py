@@ -20,7 +20,8 @@ import hashlib, json, os, stat, subprocess
 
 SKIP = set(
     "/dev /proc /run /sys /tmp /var/tmp /var/log /var/cache /var/lib/apt /var/lib/dpkg /var/lib/systemd "
-    "/root/.ansible /etc/ld.so.cache /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow-".split()
+    "/root/.ansible /root/.ansible_async /etc/ld.so.cache /etc/passwd- /etc/shadow- /etc/group- "
+    "/etc/gshadow-".split()
 )
 
 def lines(*command):
@@ -109,7 +110,7 @@ def _main() -> None:
         if not target.exists():
             target.write_text(json.dumps(take(lab, host)))
     table = folder / f"{name}-admin_nat"
-    if not table.exists():
+    if not table.exists() and not lab.returning:
         table.write_text(admin_table(lab))
 
 

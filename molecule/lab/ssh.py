@@ -56,7 +56,7 @@ def command(lab: Lab, host: str, *words: str) -> list[str]:
     return ["ssh", "-F", str(lab.ssh_config), "-o", "ControlPath=none", host, *words]
 
 
-def wait(lab: Lab, hosts: tuple[str, ...] = HOSTS, seconds: float = 60.0) -> None:
+def wait(lab: Lab, hosts: tuple[str, ...] = HOSTS, seconds: float = 120.0) -> None:
     """Return when each host has finished booting and lets us in; raise LabError if one does not."""
     deadline = time.monotonic() + seconds
     for host in hosts:

@@ -72,13 +72,13 @@ _value:
   elements: dict
   contains:
     leg:
-      description: The leg, its client end first; V(HOP-resolver) for DNS.
+      description: The leg, its client end first; V(HOP-resolver) for DNS, V(monitor-HOP) for metrics.
       type: str
       sample: C-F
     channel:
       description: What the connection carries.
       type: str
-      choices: [control, data, dns]
+      choices: [control, data, dns, metrics]
     mode:
       description: V(active) or V(passive) for data, else null.
       type: str
@@ -109,7 +109,9 @@ _value:
       elements: str
       sample: [10.1.0.0/24]
     local_addresses:
-      description: The host's own addresses; empty where the route decides (DNS).
+      description:
+        - The host's own addresses; empty where the route decides (DNS).
+        - Networks where C(foreign) is true.
       type: list
       elements: str
       sample: [10.1.0.1]
@@ -150,6 +152,17 @@ _value:
       description: What the flow is for.
       type: str
       sample: 'active data: F opens it to the port that C specified'
+    intercept:
+      description:
+        - How a hop takes the connection, V(redirect) or V(tproxy), else empty.
+        - It goes to an address of the servers'.
+        - With V(tproxy) active data comes from such an address.
+        - With V(redirect) the rules of the hop's host see its own address instead, and port 2121 for control.
+      type: str
+      sample: ''
+    foreign:
+      description: Whether the host's end has addresses that are not its own.
+      type: bool
     text:
       description: The flow in the notation of this collection.
       type: str

@@ -72,6 +72,12 @@ options:
     type: list
     elements: dict
     default: []
+  former:
+    description:
+      - What C(flows) of the table of before said.
+      - Of those flows the ones that the path's do not carry stay open, too.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -119,6 +125,13 @@ _value:
       description: Chains; C(spec) is the hook of a base chain, else empty; C(rules) are lines of nft.
       type: list
       elements: dict
+    flows:
+      description: The flows that the table carries, as one line of JSON, for O(former) of a later run.
+      type: str
+    former:
+      description: Lines of the flows of before that it still carries.
+      type: list
+      elements: str
 """
 
 from typing import Any
@@ -129,6 +142,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     host_on_path,
     read_path,
 )
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import read_record
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import user_id
 from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import (
     Ruleset,
@@ -150,13 +164,16 @@ def nft_rules(
     management: object = None,
     exclusive_host: object = None,
     exclusive_forward: object = None,
+    former: str = "",
 ) -> Ruleset:
     """Return the table of `host`; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports, limits)
         number = user_id("uid", uid)
         how_much = read_scope(scope, management, exclusive_host, exclusive_forward)
-        return ruleset(path, host_on_path(path, host), number, how_much, log_refused=log_refused)
+        here = host_on_path(path, host)
+        before = read_record(former)
+        return ruleset(path, here, number, how_much, former=before, log_refused=log_refused)
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

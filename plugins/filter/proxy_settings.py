@@ -44,6 +44,10 @@ options:
       - A range that could not carry so many is refused.
       - C(sessions) is how many sessions a host may have at once.
       - C(sessions_per_client) is how many of them one client address may have, on the first hop.
+      - C(sessions_per_client_per_minute) is how many one client may begin in a minute, on the first hop.
+      - C(bandwidth) is how many bytes of data a host may move in a second.
+      - C(bandwidth_per_session) is how many of them a session may, on the first hop.
+      - C(command_line) is how many bytes a command line may have.
     type: dict
     default: {}
   commands:
@@ -52,6 +56,10 @@ options:
     type: list
     elements: dict
     default: []
+  greeting:
+    description: As C(sluice_greeting), the text of the first hop's 220, of one line or more.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -100,7 +108,11 @@ _value:
       description: The hosts of the next hop and their control port.
       type: dict
     servers:
-      description: The servers' networks and control ports, with C(fixed) and C(resolvers) where they are set.
+      description:
+        - The servers' networks and control ports, perhaps C(names), C(fixed), C(resolvers).
+      type: dict
+    metrics:
+      description: Where the proxy answers scrapes, and who may scrape it; missing where nobody may.
       type: dict
     timeouts:
       description: Timeouts in seconds.
@@ -117,6 +129,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     read_path,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.settings import (
+    read_greeting,
     read_timeouts,
     settings,
 )
@@ -131,11 +144,13 @@ def proxy_settings(
     *,
     limits: object = None,
     commands: object = None,
+    greeting: object = None,
 ) -> dict[str, Any]:
     """Return the settings of `host`; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports, limits)
-        return settings(path, host_on_path(path, host), read_timeouts(timeouts), read_commands(commands))
+        said = read_timeouts(timeouts), read_commands(commands, path.servers), read_greeting(greeting)
+        return settings(path, host_on_path(path, host), *said)
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

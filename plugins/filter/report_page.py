@@ -24,8 +24,8 @@ options:
     required: true
   found:
     description:
-      - For each host that was asked what the role registered, as C(reach), C(answers) and C(drift), and its
-        C(scope).
+      - For each host that was asked what the role registered, as C(reach), C(answers) and C(drift), its
+        C(routing) and its C(scope).
       - A host that is missing, or whose answers are, is shown as one that was not asked, or did not answer.
     type: dict
     required: true

@@ -24,6 +24,7 @@ options:
     description:
       - By inventory name what each host registered.
       - C(rules) is the result of P(sluice.ftp.nft_table#module) in check mode.
+      - C(routing) is that of P(sluice.ftp.host_needs#filter).
       - C(listeners) is what P(sluice.ftp.listeners_info#module) returned.
       - C(uid) is the number of the proxy's user.
       - C(listening) and C(connecting) are lists of results of P(sluice.ftp.path_probe#module) with C(item).
@@ -46,6 +47,7 @@ EXAMPLES = r"""
       data: {f1: []}
     said:
       rules: {loaded: true, written: true, left_out: [], diff: {before: '', after: ''}}
+      routing: {commands: [], missing: [], difference: []}
       listeners: [{address: 10.1.0.1, port: 21, uid: 990, pid: 711, process: python3, unit: sluice.service}]
       uid: '990'
       listening: []
@@ -65,8 +67,8 @@ _value:
   description:
     - By inventory name a report with C(host) and C(hop), C(wrong) (how many lines are), C(text) (to show)
       and C(failures) (sentences).
-    - C(lines) are the same lines as data, each with C(kind) (V(rules), V(listeners), V(flow), V(refused)),
-      C(line), C(verdict) (V(ok), V(WRONG), V(unproven), V(not tried)), C(says) and C(more).
+    - C(lines) are the same lines as data, each with C(kind) (V(rules), V(routing), V(listeners), V(flow),
+      V(refused)), C(line), C(verdict) (V(ok), V(WRONG), V(unproven), V(not tried)), C(says) and C(more).
   type: dict
 """
 

@@ -18,6 +18,10 @@ from typing import Any
 OLDEST = (1, 0, 6)  # Debian 12's, with which the rules were tried
 FILE = re.compile(r"/\S*\.nft(?=:[0-9])")  # the name of a temporary file says nothing
 CANARY = "sluice_check"  # a table beside ours while a file is checked: it shows that the file spares others
+# The lines of a set before its elements, where these are the packet path's; and they, in nft's text.
+KEPT = re.compile(
+    r"(\n\t\tflags [^\n]*(?:dynamic|timeout)[^\n]*(?:\n\t\t(?!elements)[^\n]*)*)\n\t\telements = \{[^}]*\}"
+)
 # Volatile, or not the same from one listing to the next (POLICY 5, drift).
 VOLATILE = {"handle", "packets", "bytes", "expires", "index"}
 
@@ -61,8 +65,8 @@ def read_listing(listing: str, text: str) -> Table:
                 result.table = found
             elif kind == "set":
                 elements = found.pop("elem", [])
-                # What the packet path itself keeps is no drift.
-                dynamic = "dynamic" in found.get("flags", [])
+                # What the packet path itself keeps is no drift. nft 1.0.6 leaves `dynamic` out here.
+                dynamic = not {"dynamic", "timeout"}.isdisjoint(found.get("flags", []))
                 result.sets[found["name"]] = found
                 result.elements[found["name"]] = [] if dynamic else sorted(json.dumps(e) for e in elements)
             elif kind == "chain":
@@ -85,7 +89,10 @@ def without_volatile(value: Any) -> Any:
 
 
 def sorted_text(text: str) -> str:
-    """A listing whose sets and chains stand by name: the kernel lists them in the order of their making."""
+    """A listing whose sets and chains stand by name: the kernel lists them in the order of their making.
+
+    Without what the packet path itself keeps.
+    """
     head: list[str] = []  # with the table's flags and comment
     blocks: list[list[str]] = []
     for line in text.splitlines():
@@ -93,7 +100,8 @@ def sorted_text(text: str) -> str:
             blocks.append([])
         if line.strip() and line != "}":
             (blocks[-1] if blocks else head).append(line)
-    return "\n".join([*head, *("\n".join(block) for block in sorted(blocks)), "}", ""])
+    texts = sorted("\n".join(block) for block in blocks)
+    return "\n".join([*head, *(KEPT.sub(r"\1", text) for text in texts), "}", ""])
 
 
 def can_stay(live: Table, desired: Table) -> bool:

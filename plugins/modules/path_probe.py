@@ -46,6 +46,7 @@ options:
       - To open, C(user), C(source) (an own address), C(source_ports), C(target) and C(ports).
       - Ports are V(FIRST-LAST) or one; empty C(source_ports) are any.
       - C(greets) tells that the acceptor speaks first, as FTP servers do.
+      - C(identity) tells that it does so to who sends a header of the PROXY protocol first.
     type: list
     elements: dict
     default: []
@@ -94,6 +95,7 @@ EXAMPLES = r"""
         target: 10.2.0.2
         ports: ''
         greets: false
+        identity: false
   delegate_to: f1
 
 - name: Stop listening
@@ -162,6 +164,8 @@ PATIENCE = 5.0  # s, for somebody who connects to our listener and says nothing
 TRIES = 64  # ports of a range to look at for a free one
 NOBODY = 65534
 RESET = struct.pack("ii", 1, 0)
+# The PROXY protocol's header (version 2, section 2.2) of one who speaks for itself.
+PROXY_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 NAME = "sluice-verify"  # of the process that listens
 
 
@@ -353,7 +357,9 @@ class Attempt:
                     return failure(error)
                 self.connected = True
                 self.deadline = time.monotonic() + ANSWER
-                if not self.probe["greets"]:
+                if self.probe["identity"]:
+                    self.sock.send(PROXY_LOCAL)
+                elif not self.probe["greets"]:
                     self.sock.send(f"{self.probe['id']}\n".encode())
                 return None
             said = self.sock.recv(512)

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow
-from ansible_collections.sluice.ftp.plugins.plugin_utils.path import PortRange
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import INTERCEPT_PORT, PortRange
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import shown, wrong
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import Scope
 
@@ -88,7 +88,10 @@ def _ports(found: Mapping[str, Any], flows: Sequence[Flow], scope: Scope) -> Ite
 
 
 def _own_ports(flow: Flow) -> tuple[PortRange, ...]:
-    """The ports at the host's end of the flow, but the ephemeral ones that control connections come from."""
+    """The ports at the host's end of the flow, but the ephemeral ones that control connections come from, and
+    the servers' where a hop intercepts."""
+    if flow.intercept and flow.channel == "control":
+        return (PortRange(INTERCEPT_PORT, INTERCEPT_PORT),) if flow.direction == "in" else ()
     if flow.direction == "in":
         return flow.acceptor_ports
     return flow.opener_ports if flow.channel == "data" else ()

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
-from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Path, PortRange
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Hop, Path, PortRange
+
+Kind = Literal["control", "active", "passive", "dns", "metrics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Connection:
     """
 
     leg: str
-    kind: Literal["control", "active", "passive", "dns"]
+    kind: Kind
     protocol: Literal["tcp", "udp"]
     opener: str
     acceptor: str
@@ -35,7 +37,7 @@ class Connection:
 
 
 def connections(path: Path) -> tuple[Connection, ...]:
-    """The connections in the order of the legs, and in a leg control, active, passive; DNS stands last."""
+    """In the order of the legs, in a leg control, active, passive; then each hop's DNS and metrics."""
     found: dict[tuple[str, str, str], list[Flow]] = {}
     for hop in path.hops:
         for host in hop.hosts:
@@ -44,11 +46,16 @@ def connections(path: Path) -> tuple[Connection, ...]:
     return tuple(_connection(flows) for flows in found.values())
 
 
-def kind(flow: Flow) -> Literal["control", "active", "passive", "dns"]:
+def kind(flow: Flow) -> Kind:
     """How a flow is told from the others of its leg."""
-    if flow.channel == "data" and flow.mode:
-        return flow.mode
-    return "dns" if flow.channel == "dns" else "control"
+    if flow.channel == "data":
+        return flow.mode or "passive"  # data always has a mode
+    return flow.channel
+
+
+def interception(hop: Hop) -> list[str]:
+    """How a hop intercepts, and whether it goes on with its client's address, as words."""
+    return [*([hop.intercept] if hop.intercept else []), *(["source client"] if hop.client_source else [])]
 
 
 def _connection(flows: Sequence[Flow]) -> Connection:

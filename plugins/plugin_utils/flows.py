@@ -14,7 +14,7 @@ The records feed every reader alike: the notation, the rules, and people's own f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
@@ -22,10 +22,15 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     ANY_PORT,
     CLIENTS,
     CONTROL_PORT,
+    MONITOR,
     PASSIVE,
+    REDIRECT,
+    RESOLVER,
     SERVERS,
-    Address,
+    TPROXY,
+    Hop,
     Host,
+    Intercept,
     Network,
     Path,
     PortRange,
@@ -35,7 +40,6 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 )
 
 PROXY_USER = "proxy user"
-RESOLVER = "resolver"
 DNS_PORT = PortRange(53, 53)
 CONTROL = (PortRange(CONTROL_PORT, CONTROL_PORT),)
 
@@ -45,15 +49,18 @@ class Flow:
     """One kind of connection that a host must allow, its own end held by the proxy user.
 
     `opener` and `acceptor` are names of the path; `direction` is seen from the host. `peer_addresses` are
-    what the host sees of its peer, `local_addresses` its own (empty: whichever the route gives). Port ranges
+    what the host sees of its peer, `local_addresses` its own end's (empty: whichever the route gives): where
+    it is `foreign`, addresses that are not the host's own. Port ranges
     are merged and sorted; `opener_ports` 1-65535 means that the opener is free. Where the hosts of the
     neighbouring hop differ in their ports, `peer_ports` says which each address uses (else it is empty), and
     the ports at that end are those of all of them. `specified_by` is who chose the acceptor's port, None
-    where it is a well-known one.
+    where it is a well-known one. `intercept` is how a hop takes the connection, which goes to an address of
+    the servers', or with `tproxy` comes from one; with `redirect` its own host sees its own address instead,
+    and for control port 2121.
     """
 
     leg: str
-    channel: Literal["control", "data", "dns"]
+    channel: Literal["control", "data", "dns", "metrics"]
     mode: Literal["active", "passive"] | None
     direction: Literal["in", "out"]
     host: str
@@ -61,7 +68,7 @@ class Flow:
     opener: str
     acceptor: str
     peer_addresses: tuple[Network, ...]
-    local_addresses: tuple[Address, ...]
+    local_addresses: tuple[Network, ...]
     protocol: Literal["tcp", "udp"]
     opener_ports: tuple[PortRange, ...]
     acceptor_ports: tuple[PortRange, ...]
@@ -70,12 +77,21 @@ class Flow:
     peer_is_hop: bool
     user: str
     why: str
+    intercept: Intercept = ""
+    foreign: bool = False
+
+    @property
+    def side(self) -> Literal["down", "up"]:
+        """The host's side that the flow is on: towards the clients, or towards the servers."""
+        return "up" if self.leg.startswith(f"{self.host}-") else "down"
 
     def as_data(self) -> dict[str, Any]:
-        """The flow as plain types: addresses and ranges are strings."""
+        """The flow as plain types: addresses and ranges are strings, own addresses without a length."""
         data = asdict(self)
         for key in ("peer_addresses", "local_addresses", "opener_ports", "acceptor_ports"):
             data[key] = [str(each) for each in getattr(self, key)]
+        if not self.foreign:
+            data["local_addresses"] = [str(each.network_address) for each in self.local_addresses]
         data["peer_ports"] = [
             {"address": str(address), "ports": [str(each) for each in ports]}
             for address, ports in self.peer_ports
@@ -107,44 +123,76 @@ class _End:
     control: Ports  # where it accepts control connections
     listen: _Use  # the ports it specifies for data
     source: _Use  # the ports it opens data from
+    active: tuple[Network, ...] = ()  # where its active data comes from, if not from the same addresses
+    foreign: bool = False
 
 
 def derive(path: Path, host: Host) -> tuple[Flow, ...]:
-    """The host's flows: its client leg, its server leg, then DNS where its hop has resolvers.
+    """The host's flows: its client leg, its server leg, then DNS and metrics where its hop has them.
 
     In a leg control stands first, then active, then passive. The cost is in proportion to these legs:
     nothing else of the path is looked at.
     """
     position = path.positions[host.name]
-    name = path.name(position)
-    here = _own_end(name, host.client_side, host.ports.client_side)
-    flows = list(_leg(path, position, _nearer(path, position), here, local=here, side=host.client_side))
-    here = _own_end(name, host.server_side, host.ports.server_side)
-    flows += _leg(path, position + 1, here, _further(path, position), local=here, side=host.server_side)
-    return (*flows, *_dns(path, position))
+    hop = path.hops[position]
+    ports, own = host.ports.client_side, _own(host.client_side)
+    if hop.intercept:
+        there = path.servers.networks if hop.intercept == TPROXY else own
+        control = _servers_control(path)
+    else:
+        there, control = own, CONTROL
+    foreign = hop.intercept == TPROXY
+    here = _End(hop.name, there, control, _Use((ports.listen,)), _Use((ports.source,)), foreign=foreign)
+    flows = list(_leg(path, position, _nearer(path, position), here, local=here))
+    ports, own = host.ports.server_side, path.sources(position, _own(host.server_side))
+    foreign = hop.client_source
+    here = _End(hop.name, own, (), _Use((ports.listen,)), _Use((ports.source,)), foreign=foreign)
+    flows += _leg(path, position + 1, here, _further(path, position), local=here)
+    return (*flows, *_dns(path, position), *_metrics(hop, host))
 
 
 def _nearer(path: Path, position: int) -> _End:
     """The neighbour on the client side of `position`."""
     if position == 0:
         return _End(CLIENTS, path.clients.networks, (), _Use((path.clients.ports,)), ANY)
-    hosts = path.hops[position - 1].hosts
-    return _hop_end(path.name(position - 1), [(host.server_side, host.ports.server_side) for host in hosts])
+    hop = path.hops[position - 1]
+    members = [(host.server_side, host.ports.server_side) for host in hop.hosts]
+    if hop.client_source:
+        return _at(hop.name, members, path.near_end(position))
+    return _hop_end(hop.name, members)
 
 
 def _further(path: Path, position: int) -> _End:
     """The neighbour on the server side of `position`."""
     if position == path.last:
-        control = merged(PortRange(port, port) for port in path.servers.control_ports)
+        control = _servers_control(path)
         return _End(SERVERS, path.servers.networks, control, _Use((path.servers.ports,)), ANY)
-    hosts = path.hops[position + 1].hosts
-    return _hop_end(path.name(position + 1), [(host.client_side, host.ports.client_side) for host in hosts])
+    hop = path.hops[position + 1]
+    members = [(host.client_side, host.ports.client_side) for host in hop.hosts]
+    end = _hop_end(hop.name, members)
+    if not hop.intercept:
+        return end
+    there = _at(hop.name, members, path.servers.networks)
+    if hop.intercept == REDIRECT:  # it has not the privilege to open from the server's address (9.3)
+        there = replace(there, source=end.source, active=end.networks)
+    return replace(there, control=_servers_control(path))
 
 
-def _own_end(name: str, side: Side, ports: SidePorts) -> _End:
-    """The host itself: its real addresses, its own ranges."""
-    own = tuple(single(each.address) for each in side.addresses)
-    return _End(name, own, CONTROL, _Use((ports.listen,)), _Use((ports.source,)))
+def _servers_control(path: Path) -> Ports:
+    return merged(PortRange(port, port) for port in path.servers.control_ports)
+
+
+def _own(side: Side) -> tuple[Network, ...]:
+    """The host's real addresses."""
+    return tuple(single(each.address) for each in side.addresses)
+
+
+def _at(name: str, members: Sequence[tuple[Side, SidePorts]], networks: tuple[Network, ...]) -> _End:
+    """A hop that stands for others: its addresses are theirs, which do not tell its hosts apart, and which
+    nobody translates."""
+    listen = merged(ports.listen for _side, ports in members)
+    source = merged(ports.source for _side, ports in members)
+    return _End(name, networks, CONTROL, _Use(listen), _Use(source))
 
 
 def _hop_end(name: str, members: Sequence[tuple[Side, SidePorts]]) -> _End:
@@ -168,13 +216,19 @@ def _use(members: Iterable[tuple[tuple[Network, ...], PortRange]]) -> _Use:
     return _Use(together, () if all(ranges == together for _address, ranges in by_address) else by_address)
 
 
-def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side: Side) -> Iterator[Flow]:
+def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End) -> Iterator[Flow]:
     """The flows of the leg on the client side of `position`, seen from `local`, one of its two ends."""
     leg = path.leg(position)
     peer = near if local is far else far
+    intercept = path.hops[position].intercept if position <= path.last else ""
     versions = {each.version for each in local.networks} & {each.version for each in peer.networks}
-    peer_addresses = tuple(each for each in peer.networks if each.version in versions)
-    local_addresses = tuple(each.address for each in side.addresses if each.address.version in versions)
+    if intercept:
+        versions &= path.intercepted(position)
+
+    def of_leg(networks: tuple[Network, ...]) -> tuple[Network, ...]:
+        return tuple(each for each in networks if each.version in versions)
+
+    peer_addresses, local_addresses = of_leg(peer.networks), of_leg(local.networks)
 
     def flow(
         opener: _End,
@@ -193,7 +247,7 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
             peer=peer.name,
             opener=opener.name,
             acceptor=acceptor.name,
-            peer_addresses=peer_addresses,
+            peer_addresses=of_leg(peer.active) if mode == ACTIVE and peer.active else peer_addresses,
             local_addresses=local_addresses,
             protocol="tcp",
             opener_ports=opens.ports,
@@ -207,6 +261,8 @@ def _leg(path: Path, position: int, near: _End, far: _End, *, local: _End, side:
             peer_is_hop=peer.name not in (CLIENTS, SERVERS),
             user=PROXY_USER,
             why=why,
+            intercept="" if mode == ACTIVE and intercept == REDIRECT else intercept,
+            foreign=local.foreign,
         )
 
     modes = path.modes[position]
@@ -243,6 +299,32 @@ def _dns(path: Path, position: int) -> Iterator[Flow]:
             peer_is_hop=False,
             user=PROXY_USER,
             why=f"names of servers: {hop.name} asks its resolvers",
+        )
+
+
+def _metrics(hop: Hop, host: Host) -> Iterator[Flow]:
+    """Scrapes exist only where the hop says from where, and each host of it at which address."""
+    if host.metrics:
+        address, port = host.metrics
+        yield Flow(
+            leg=f"{MONITOR}-{hop.name}",
+            channel="metrics",
+            mode=None,
+            direction="in",
+            host=hop.name,
+            peer=MONITOR,
+            opener=MONITOR,
+            acceptor=hop.name,
+            peer_addresses=tuple(each for each in hop.metrics_from if each.version == address.version),
+            local_addresses=(single(address),),
+            protocol="tcp",
+            opener_ports=(ANY_PORT,),
+            acceptor_ports=(PortRange(port, port),),
+            peer_ports=(),
+            specified_by=None,
+            peer_is_hop=False,
+            user=PROXY_USER,
+            why=f"metrics: {MONITOR} scrapes {hop.name}",
         )
 
 

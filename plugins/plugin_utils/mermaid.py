@@ -6,11 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import Connection, connections
-from ansible_collections.sluice.ftp.plugins.plugin_utils.path import CLIENTS, SERVERS, Path
+from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import (
+    Connection,
+    connections,
+    interception,
+)
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
+    CLIENTS,
+    MONITOR,
+    RESOLVER,
+    SERVERS,
+    Path,
+)
 
 MOST_LINES = 4  # of a participant; the rest is counted
 KINDS = {  # heading and arrow: solid, dotted, open
+    "metrics": ("metrics", "->>"),
     "dns": ("names", "->>"),
     "control": ("control", "->>"),
     "active": ("active data", "-->>"),
@@ -25,11 +36,15 @@ def diagram(path: Path) -> str:
     # Letters and a number: a hop may be called `end`, which is a word of Mermaid's.
     ids = {name: f"P{i}" for i, name in enumerate(names)}
     lines = [f"participant {ids[name]} as {_label(path, i - 1)}" for i, name in enumerate(names)]
-    for resolver in dict.fromkeys(each.acceptor for each in every if each.kind == "dns"):
-        ids[resolver] = f"P{len(ids)}"
-        addresses = [str(each) for each in path.hops[-1].resolvers]
-        lines.append(f"participant {ids[resolver]} as {'<br/>'.join([resolver, *_some(addresses)])}")
-    for kind in ("dns", "control", "active", "passive"):
+    scrapers = dict.fromkeys(str(each) for hop in path.hops for each in hop.metrics_from)
+    for name, addresses in (
+        (RESOLVER, [str(each) for hop in path.hops for each in hop.resolvers]),
+        (MONITOR, [*scrapers]),
+    ):
+        if addresses:
+            ids[name] = f"P{len(ids)}"
+            lines.append(f"participant {ids[name]} as {'<br/>'.join([name, *_some(addresses)])}")
+    for kind in ("metrics", "dns", "control", "active", "passive"):
         found = [each for each in every if each.kind == kind]
         if found:
             heading, arrow = KINDS[kind]
@@ -45,7 +60,7 @@ def _label(path: Path, position: int) -> str:
     elif position > path.last:
         lines = [str(each) for each in path.servers.networks]
     else:
-        lines = [host.name for host in path.hops[position].hosts]
+        lines = [*interception(path.hops[position]), *(host.name for host in path.hops[position].hosts)]
     return "<br/>".join([path.name(position), *_some(lines)])
 
 
@@ -60,4 +75,5 @@ def _port(each: Connection) -> str:
     ports = ", ".join(str(port) for port in each.acceptor_ports)
     if each.kind == "dns":
         return f"to port {ports} ({each.protocol})"
-    return f"to port {ports}" if each.kind == "control" else f"to port specified by {each.acceptor}, {ports}"
+    fixed = each.kind in ("control", "metrics")
+    return f"to port {ports}" if fixed else f"to port specified by {each.acceptor}, {ports}"

@@ -38,12 +38,14 @@ class Chain(TypedDict):
 
 
 class Ruleset(TypedDict):
-    """A whole table."""
+    """A whole table; `flows` is the record of those it carries, `former` the lines of those it still does."""
 
     family: str
     name: str
     sets: list[Set]
     chains: list[Chain]
+    flows: str
+    former: list[str]
 
 
 def chain(name: str, rules: Iterable[str]) -> Chain:

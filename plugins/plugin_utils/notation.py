@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow
+from ansible_collections.sluice.ftp.plugins.plugin_utils.path import SERVERS
+
+MOST_PORTS = 3  # of servers behind an interception: more would not fit a comment of nft's, which holds 128
 
 
 def line(flow: Flow) -> str:
@@ -15,13 +18,20 @@ def line(flow: Flow) -> str:
     if flow.specified_by:
         port = f"specified by {flow.specified_by}"
     else:
-        port = ", ".join(str(each) for each in flow.acceptor_ports)
+        ports = [str(each) for each in flow.acceptor_ports]
+        if flow.intercept and len(ports) > MOST_PORTS:
+            ports[MOST_PORTS - 1 :] = [f"{ports[MOST_PORTS - 1]} and {len(ports) - MOST_PORTS} more"]
+        port = ", ".join(ports) + (f" of {SERVERS}" if flow.intercept else "")
     return f"{flow.peer} {arrow} {flow.host}: {arrow} {flow.user}: to port {port}"
 
 
 def suffix(flow: Flow) -> str:
-    """What tells lines apart that read alike: the mode of data, the protocol of DNS; else nothing."""
-    return f"({flow.mode or flow.protocol})" if flow.channel != "control" else ""
+    """What tells lines apart that read alike: the mode of data, the protocol of DNS; else nothing but how a
+    hop intercepts, and whether this host opens with its client's address."""
+    words: list[str] = [flow.mode or flow.protocol] if flow.channel in ("data", "dns") else []
+    words += [flow.intercept] if flow.intercept else []
+    words += ["source client"] if flow.foreign and flow.side == "up" else []
+    return f"({', '.join(words)})" if words else ""
 
 
 def comment(flow: Flow) -> str:

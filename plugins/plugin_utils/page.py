@@ -16,6 +16,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.capacity import capacit
 from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import kind
 from ansible_collections.sluice.ftp.plugins.plugin_utils.counters import Counters, read_counters
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import STILL_OPEN, carries_former
 from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment, line, suffix
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ANY_PORT, Host, Path, PortRange
 from ansible_collections.sluice.ftp.plugins.plugin_utils.picture import picture
@@ -28,7 +29,7 @@ Found = Mapping[str, Any]
 
 def page(path: Path, found: Found) -> dict[str, Any]:
     """The page's data. `found` holds of each host of this run `reach`, `answers` and `drift`, as registered,
-    and its `scope`.
+    its `routing` (needs.routing) and its `scope`.
 
     `answers` is the result of a loop over the names `distribution`, `nft`, `table`, `release` and `proxy`;
     `reach` printed the kernel; `drift` is what sluice.ftp.nft_table foresees.
@@ -74,7 +75,7 @@ def _host(path: Path, hop: str, host: Host, said: Found | None) -> dict[str, Any
         "ranges": [_range(each) for each in room["ranges"]],
         "transfers": _carried(room["transfers"]),
         "carries": _carries(room),
-        "difference": _difference((said or {}).get("drift", {})) if reached else [],
+        "difference": [*_difference((said or {}).get("drift", {})), *_routing(said or {})] if reached else [],
         "versions": _versions(reach, answers) if reached else [],
     }
 
@@ -110,10 +111,18 @@ def _rules(counters: Counters | None, said: Found) -> dict[str, str]:
     if "loaded" not in drift:
         return _state(UNKNOWN, f"not compared: {drift.get('msg') or 'no answer'}")
     if drift["loaded"]:
-        return _state(BAD, "not as described")
+        return _state(BAD, STILL_OPEN if carries_former(drift.get("diff")) else "not as described")
+    if _routing(said):
+        return _state(BAD, "as described, but the routing of what is intercepted differs")
     if drift.get("written"):
         return _state(BAD, "as described until the next boot: the file of the rules differs")
     return _state(GOOD, "as described")
+
+
+def _routing(said: Found) -> list[str]:
+    """How the host's routing differs from what it needs (needs.routing)."""
+    found = said.get("routing", {})
+    return [*found.get("missing", []), *found.get("difference", [])]
 
 
 def _proxy(text: str) -> dict[str, str]:

@@ -15,7 +15,11 @@ from html import escape
 from textwrap import wrap
 from typing import Literal
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import Connection, connections
+from ansible_collections.sluice.ftp.plugins.plugin_utils.connections import (
+    Connection,
+    connections,
+    interception,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import CLIENTS, SERVERS, Path, PortRange, Side
 
 Direction = Literal["right", "down"]
@@ -47,8 +51,8 @@ STYLE = """\
 .sluice .line{fill:none;stroke-width:1.5}
 .sluice .active .line{stroke-width:2;stroke-dasharray:7 4}
 .sluice .passive .line{stroke-width:3.5}
-.sluice .control .line,.sluice .dns .line{stroke:#1f2328}
-.sluice .control .mark,.sluice .dns .mark{fill:#1f2328}
+.sluice .control .line,.sluice .dns .line,.sluice .metrics .line{stroke:#1f2328}
+.sluice .control .mark,.sluice .dns .mark,.sluice .metrics .mark{fill:#1f2328}
 .sluice .active .line{stroke:#b54200}
 .sluice .active .mark,.sluice .active .kind{fill:#b54200}
 .sluice .passive .line{stroke:#0a5cb8}
@@ -58,8 +62,8 @@ STYLE = """\
 .sluice .soft{fill:#9aa4af}
 .sluice rect{fill:#0d1117;stroke:#6e7681}
 .sluice .hop{fill:#1c232c;stroke:#c9d1d9}
-.sluice .control .line,.sluice .dns .line{stroke:#e6edf3}
-.sluice .control .mark,.sluice .dns .mark{fill:#e6edf3}
+.sluice .control .line,.sluice .dns .line,.sluice .metrics .line{stroke:#e6edf3}
+.sluice .control .mark,.sluice .dns .mark,.sluice .metrics .mark{fill:#e6edf3}
 .sluice .active .line{stroke:#ff9d57}
 .sluice .active .mark,.sluice .active .kind{fill:#ff9d57}
 .sluice .passive .line{stroke:#6cb6ff}
@@ -112,9 +116,8 @@ def picture(path: Path, direction: Direction = "right") -> Picture:
     boxes = [_box(path, position) for position in range(-1, path.last + 2)]
     draw = _drawn_right if direction == "right" else _drawn_down
     parts, width, height = draw(boxes, [[each for each in every if each.leg == leg] for leg in legs])
-    beside = [each for each in every if each.leg not in legs]
-    if beside:
-        more, height = _beside(beside, [str(each) for each in path.hops[-1].resolvers], width, height)
+    for leg in dict.fromkeys(each.leg for each in every if each.leg not in legs):
+        more, height = _beside([each for each in every if each.leg == leg], path, width, height)
         parts += more
     legend, height = _legend(width, height)
     name = escape(" - ".join(box.name for box in boxes))
@@ -142,6 +145,7 @@ def _box(path: Path, position: int) -> _Box:
     )
     more = (f"and {len(hosts) - MOST_LINES} more",) if len(hosts) > MOST_LINES else ()
     caption = "FTP proxy" if len(hosts) == 1 else f"FTP proxy on {len(hosts)} hosts"
+    caption = ", ".join([caption, *interception(path.hops[position])])
     return _Box(name, caption, hosts=shown, more=more)
 
 
@@ -290,23 +294,24 @@ def _column(each: Connection, x: int, between: tuple[int, int], upper: str) -> I
     yield "</g>"
 
 
-def _beside(
-    found: Sequence[Connection], addresses: Sequence[str], width: int, height: int
-) -> tuple[list[str], int]:
-    """The connections that leave the path, to its resolvers: below it."""
+def _beside(found: Sequence[Connection], path: Path, width: int, height: int) -> tuple[list[str], int]:
+    """The connections between a hop and somebody who is not on the path: below it, the opener left."""
     name, far = found[0].opener, found[0].acceptor
+    hop = next(each for each in path.hops if each.name in (name, far))
+    other, addresses = (far, hop.resolvers) if name == hop.name else (name, hop.metrics_from)
     boxes = (2 * PAD + NAME_CHAR * len(name), 2 * PAD + NAME_CHAR * len(far))
     tall = LANE * len(found)
     y = height + LINE
     x = EDGE + boxes[0]
     room = min(LEG_WIDTH, width - EDGE - x - boxes[1])
     parts: list[str] = []
-    for at, box, text, style in ((EDGE, boxes[0], name, "hop"), (x + room, boxes[1], far, "end")):
+    for at, box, text in ((EDGE, boxes[0], name), (x + room, boxes[1], far)):
+        style = "hop" if text == hop.name else "end"
         parts += [_rect((at, y), (box, tall), style), _text(at + PAD, y + tall // 2 + 6, text, "name")]
     for i, each in enumerate(found):
         parts += _lane(each, (x, x + room), y + 20 + LANE * i, name)
     y += tall
-    for line in _wrapped(f"{far}: {', '.join(addresses)}", width):
+    for line in _wrapped(f"{other}: {', '.join(str(each) for each in addresses)}", width):
         y += LINE
         parts.append(_text(EDGE, y + 3, line, "soft"))
     return parts, y + EDGE + 3

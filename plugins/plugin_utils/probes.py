@@ -26,7 +26,8 @@ class Probe:
     `opener` and `acceptor` are inventory names. `source` is the opener's own address, `source_ports` where
     it opens from (empty: any). `target` is the address that it dials, `ports` where the acceptor listens: a
     temporary listener of user `listener` on its own address `bind`, at a free one of them, or, with an empty
-    `listener`, whoever listens there already. `greets`: that is an FTP server. `passes` is what must come of
+    `listener`, whoever listens there already. `greets`: that is an FTP server; `identity`: to one who sends a
+    PROXY header first. `passes` is what must come of
     it, and `rules` are those that count it then, as (host, comment). `about` says of a probe that must not
     pass how it differs from a flow.
     """
@@ -44,6 +45,7 @@ class Probe:
     listener: str
     bind: str
     greets: bool
+    identity: bool
     rules: tuple[Rule, ...]
 
     def as_data(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Place:
     flows: tuple[Flow, ...] = ()
     on_leg: Mapping[str | None, Flow] = field(default_factory=dict)
     scope: Scope = field(default_factory=Scope)
+    identity: bool = False  # it asks who connects to its control port for whom
 
     @property
     def source(self) -> str:

@@ -21,6 +21,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
 )
 
 UNMADE_USER = re.compile(r"<uid of [a-z_][a-z0-9_-]*>")
+DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 RANGE = re.compile(r"([0-9]{1,5})(?: ?- ?([0-9]{1,5}))?")
 
 
@@ -86,6 +87,13 @@ def number(place: str, value: object, what: str) -> int:
     wrong(place, shown(value), what)
 
 
+def flag(place: str, value: object) -> bool:
+    """A boolean, as YAML has it."""
+    if not isinstance(value, bool):
+        wrong(place, shown(value), "true or false")
+    return bool(value)
+
+
 def port(place: str, value: object) -> int:
     """A port, 1 to 65535."""
     what = f"a port, {ANY_PORT.first} to {ANY_PORT.last}"
@@ -140,6 +148,17 @@ def address(place: str, value: object) -> Address:
         return ip_address(str(value))
     except ValueError:
         wrong(place, shown(value), what)
+
+
+def dns_name(value: object) -> str | None:
+    """A DNS name in lower case, without the dot at its end; None for what is none."""
+    if not isinstance(value, str):
+        return None
+    name = str(value).lower().removesuffix(".")
+    labels = name.split(".")
+    if not all(DNS_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit() or len(name) > 253:
+        return None
+    return name
 
 
 def network(place: str, value: object) -> Network:

@@ -99,6 +99,7 @@ def _probe(
         listener=listener,
         bind=str(acceptor.addresses[version].address) if listener else "",
         greets=False,
+        identity=False,
         rules=rules,
     )
 
@@ -204,6 +205,14 @@ def _served_by_other(opener: Place, acceptor: Place, mode: str, version: int) ->
     )
 
 
+def direct(near: Place, far: Place, port: int) -> Iterator[Probe]:
+    """A connection to the port of the host's own that intercepted ones are handed to (POLICY 2)."""
+    for version in versions(near, far)[:1]:
+        probe = _as_other("another port", near, far, version, port)
+        if probe is not None:
+            yield probe
+
+
 def past_the_proxy(first: Place, client: Place, target: Place) -> Iterator[Probe]:
     """A client's control connection to a server, or to the second hop, that the first would forward."""
     rules = ((first.host, PAST_THE_PROXY),)
@@ -224,7 +233,7 @@ def _served(place: Place, *, elsewhere: bool) -> list[int]:
 
 def _within(flow: Flow, local: Address | None, peer: Address) -> bool:
     """Whether the flow is between these two; None is any address of its own."""
-    if local and flow.local_addresses and local not in flow.local_addresses:
+    if local and flow.local_addresses and not any(local in network for network in flow.local_addresses):
         return False
     return any(peer in network for network in flow.peer_addresses if network.version == peer.version)
 

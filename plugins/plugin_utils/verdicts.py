@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import unified_diff
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
 
+from ansible_collections.sluice.ftp.plugins.plugin_utils.former import STILL_OPEN, carries_former
 from ansible_collections.sluice.ftp.plugins.plugin_utils.probes import OTHER, PROXY
 
 OK, WRONG, UNPROVEN, NOT_TRIED = "ok", "WRONG", "unproven", "not tried"
@@ -28,7 +29,10 @@ MOST_RULES = 20  # that differ, as the report shows them
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a host's report: `kind` is rules, listeners, flow or refused; `more` goes below it."""
+    """One line of a host's report; `more` goes below it.
+
+    `kind` is rules, routing, listeners, flow or refused.
+    """
 
     kind: str
     line: str
@@ -253,10 +257,21 @@ def rules_line(result: Mapping[str, Any]) -> Line:
     if result["loaded"]:
         more = tuple(_difference(before, after))
         says = "found loaded rules that differ, - loaded, + expected of the description"
+        if carries_former(result.get("diff")):
+            says = f"{STILL_OPEN}; - loaded, + expected of the description"
         return Line("rules", "rules", WRONG, says, more)
     if result["written"]:
         return Line("rules", "rules", WRONG, "loaded as described, but the file for the next boot differs")
     return Line("rules", "rules", OK, "loaded as described, and for the next boot too")
+
+
+def routing_lines(found: Mapping[str, Sequence[str]]) -> Iterator[Line]:
+    """The line on the routing of what a host intercepts (`needs.routing`), if there is any or should be."""
+    more = (*found["missing"], *found["difference"])
+    if more:
+        yield Line("routing", "routing", WRONG, "found, -, and expected, + of the description", more)
+    elif found["commands"]:
+        yield Line("routing", "routing", OK, "as described")
 
 
 def _difference(before: str, after: str) -> Iterator[str]:
@@ -294,7 +309,8 @@ def listener_lines(plan: Mapping[str, Any], host: str, listeners: object, uid: o
         if (each["address"], each["port"]) in control:
             continue
         if any(
-            address == each["address"] and _in(each["port"], ports) for address, ports in plan["data"][host]
+            ip_address(each["address"]) in ip_network(address) and _in(each["port"], ports)
+            for address, ports in plan["data"][host]
         ):
             data += 1
             continue
@@ -352,7 +368,7 @@ def report(host: str, hop: str, lines: Sequence[Line]) -> dict[str, Any]:
         f"{host}: {line.line}: {each}."
         for line in lines
         if line.verdict == WRONG
-        for each in (line.more if line.kind != "rules" and line.more else (line.says,))
+        for each in (line.more if line.kind not in ("rules", "routing") and line.more else (line.says,))
     ]
     return {
         "host": host,
@@ -373,6 +389,7 @@ def reports(plan: Mapping[str, Any], said: Mapping[str, Mapping[str, Any]]) -> d
             plan["hops"][host],
             [
                 rules_line(each["rules"]),
+                *routing_lines(each["routing"]),
                 *listener_lines(plan, host, each["listeners"], each["uid"]),
                 *flows[host],
             ],

@@ -4,7 +4,8 @@
 
 A probe names the rules that have to count it, and in one round no rule is named twice: what a rule's counter
 moved by between the two ends of a round belongs to one probe. The hosts of a hop probe each other as the
-proxy's user; the legs at the path's ends need a client and a server that one may use.
+proxy's user; the legs at the path's ends need a client and a server that one may use. Of a leg on which
+a hop intercepts, or opens with its client's address, no data is tried: it bears addresses of others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     CONTROL_PORT,
     PASSIVE,
     SERVERS,
+    TPROXY,
     Address,
     Host,
     Path,
@@ -35,7 +37,11 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.reading import (
     wrong,
 )
 from ansible_collections.sluice.ftp.plugins.plugin_utils.reasons import OTHER_SERVES
-from ansible_collections.sluice.ftp.plugins.plugin_utils.refusals import past_the_proxy, refused
+from ansible_collections.sluice.ftp.plugins.plugin_utils.refusals import (
+    direct,
+    past_the_proxy,
+    refused,
+)
 from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import GUARD, Scope, read_scope
 
 MOST_PEERS = 4  # of the neighbouring hop: each host tries its flows with so many of its hosts at most
@@ -134,9 +140,14 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
         near, far = (_places(parties, position, at) for at in (position - 1, position))
         seen: set[str] = set()
         for one, other in _pairs(near, far):
-            must_pass += _allowed(one, other, path.modes[position])
+            transparent = bool(_why_transparent(path, position))
+            must_pass += (
+                _intercepted(parties, position, one, other)
+                if transparent
+                else _allowed(one, other, path.modes[position])
+            )
             if not {one.host, other.host} <= seen:
-                must_not += refused(one, other)
+                must_not += _internal(path, position, one, other) if transparent else refused(one, other)
                 seen |= {one.host, other.host}
     must_not += _forwarded(parties)
     tried = {rule for probe in must_pass for rule in probe.rules}
@@ -154,10 +165,7 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
             }
             for name in scopes
         },
-        control={
-            host.name: [(str(each.address), str(CONTROL_PORT)) for each in host.client_side.addresses]
-            for host in hosts
-        },
+        control={host.name: list(_control_sockets(path, host)) for host in hosts},
         data={host.name: list(_data_sockets(path, host)) for host in hosts},
         towards={
             CLIENTS: [str(e.public) for host in path.hops[0].hosts for e in host.client_side.addresses],
@@ -166,11 +174,63 @@ def plan(path: Path, scopes: Mapping[str, Scope], ends: Mapping[str, End]) -> Pl
     )
 
 
+def _why_transparent(path: Path, position: int) -> str:
+    """Why the leg on the client side of `position` bears addresses of others; empty where it does not."""
+    if position <= path.last and path.hops[position].intercept:
+        return f"hop {path.name(position)} intercepts: who dials it dials a server"
+    if position > 0 and path.hops[position - 1].client_source:
+        return f"hop {path.name(position - 1)} opens with its client's address"
+    return ""
+
+
+def _dials_servers_as_itself(path: Path, position: int) -> bool:
+    """Whether the hop at `position` intercepts what the one before opens from an address of its own."""
+    intercepted = position <= path.last and bool(path.hops[position].intercept)
+    return intercepted and not (position > 0 and path.hops[position - 1].client_source)
+
+
+def _intercepted(parties: _Parties, position: int, near: Place, far: Place) -> Iterator[Probe]:
+    """Control connections that the far one intercepts: to a server that one may use, from an own address."""
+    path = parties.path
+    if not _dials_servers_as_itself(path, position):
+        return
+    for server in _places(parties, path.last + 1, path.last + 1):
+        for version in versions(near, far):
+            if version in server.addresses:
+                target = str(server.addresses[version].public)
+                probe = _flow_probe(near, far, None, version)
+                yield replace(probe, target=target, ports=str(server.control))
+
+
+def _internal(path: Path, position: int, near: Place, far: Place) -> Iterator[Probe]:
+    """The port itself that they are handed to is nobody's."""
+    if position <= path.last and path.hops[position].intercept:
+        yield from direct(near, far, path.hops[position].control_port)
+
+
+def _control_sockets(path: Path, host: Host) -> Iterator[tuple[str, str]]:
+    for each in host.client_side.addresses:
+        yield str(each.address), str(path.hops[path.positions[host.name]].control_port)
+    if host.metrics:
+        yield str(host.metrics[0]), str(host.metrics[1])
+
+
 def _data_sockets(path: Path, host: Host) -> Iterator[tuple[str, str]]:
+    """Addresses or networks, with their ports."""
     ranges = path.listening(host)
-    for name, side in (("client_side", host.client_side), ("server_side", host.server_side)):
-        for each in side.addresses if name in ranges else ():
-            yield str(each.address), str(ranges[name])
+    position = path.positions[host.name]
+    hop = path.hops[position]
+    own = {
+        "client_side": [str(each.address) for each in host.client_side.addresses],
+        "server_side": [str(each.address) for each in host.server_side.addresses],
+    }
+    if hop.intercept == TPROXY:
+        own["client_side"] = [str(each) for each in path.servers.networks]
+    if hop.client_source:
+        own["server_side"] = [str(each) for each in path.near_end(position)]
+    for name, addresses in own.items():
+        for each in addresses if name in ranges else ():
+            yield each, str(ranges[name])
 
 
 def _rounds(probes: Iterable[Probe]) -> tuple[tuple[Probe, ...], ...]:
@@ -233,7 +293,8 @@ def _hop_place(parties: _Parties, leg: int, host: Host) -> Place:
     for flow in flows:
         if flow.leg == path.leg(leg):
             on_leg[flow.mode] = flow
-    return Place(host.name, own, ports.listen, CONTROL_PORT, host, ports, flows, on_leg, scope)
+    identity = path.hops[path.positions[host.name]].identity
+    return Place(host.name, own, ports.listen, CONTROL_PORT, host, ports, flows, on_leg, scope, identity)
 
 
 def _pairs(near: list[Place], far: list[Place]) -> Iterator[tuple[Place, Place]]:
@@ -278,18 +339,20 @@ def _flow_probe(opener: Place, acceptor: Place, mode: str | None, version: int) 
         listener=acceptor.user if data else "",
         bind=str(acceptor.addresses[version].address) if data else "",
         greets=not data,
+        identity=not data and acceptor.identity,
         rules=(*opener.counts(mode), *acceptor.counts(mode)),
     )
 
 
 def _forwarded(parties: _Parties) -> Iterator[Probe]:
-    """What would be forwarded past the first hop; only where it is one host, so that one knows which."""
+    """What would be forwarded past the first hop; only where it is one host, so that one knows which, and
+    takes nothing on its way."""
     path = parties.path
     first = _places(parties, 0, 0)
     targets = _places(parties, path.last + 1, path.last + 1)
     if path.last > 0:
         targets += _places(parties, 1, 1)
-    if len(path.hops[0].hosts) == 1 and first:
+    if len(path.hops[0].hosts) == 1 and first and not path.hops[0].intercept:
         for client in _places(parties, 0, -1):
             for target in targets[:1]:
                 yield from past_the_proxy(first[0], client, target)
@@ -298,6 +361,15 @@ def _forwarded(parties: _Parties) -> Iterator[Probe]:
 def _why_untried(path: Path, flow: Flow, hosts: Collection[str], ends: Mapping[str, End]) -> str:
     if flow.channel == "dns":
         return "resolvers are not asked"
+    if flow.channel == "metrics":
+        return "nobody of metrics_from takes part"
+    position = next(i for i, hop in enumerate(path.hops) if hop.name == flow.host)
+    position += flow.side != "down"
+    why = _why_transparent(path, position)
+    if flow.channel == "control" and _dials_servers_as_itself(path, position) and SERVERS not in ends:
+        return f"{why}, and sluice_verify_server is not set"
+    if why:
+        return why
     if not flow.peer_is_hop:
         variable, where = (
             ("sluice_verify_client", "sluice_topology.clients.networks")

@@ -36,7 +36,8 @@ class Mutant:
 
 
 def mutants(ruleset: str) -> Iterator[Mutant]:
-    """One value wrong in each."""
+    """One value wrong in each; the record of the flows at the end is a comment, and no rule."""
+    ruleset = ruleset.partition("# flows:")[0]
     first_rule = ruleset.index("flush table")
     yield from _longer_ranges(ruleset, first_rule)
     yield from _larger_networks(ruleset, first_rule)

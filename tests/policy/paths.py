@@ -3,7 +3,8 @@
 
 Leg i (0 is C-F) uses 10.<10+i>.0.0/24 and 2001:db8:<10+i>::/64: its left end has .1, its right end .2, what
 the far end sees instead is .101 and .102, and .201 and .202 are further addresses of the two ends, which no
-description names. A hop's second host has ten more in each place (.11, .12, .111 ...), its third twenty.
+description names but for metrics. A hop's second host has ten more in each place (.11, .12, .111 ...), its
+third twenty.
 
 Between two positions stands a router of its own where one of them has several hosts, or something on the leg
 translates."""
@@ -15,10 +16,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
 
-from .edges import FAMILIES, addresses, network
+from .edges import FAMILIES, addresses, network, networks
 from .network import Node, Translation
 from .rules import Description
-from .scopes import GUARD, HALL, OFFICE, STATION, Scope
+from .scopes import GUARD, HALL, MONITOR, OFFICE, STATION, Scope
 
 NAMES: Final = ("F", "G", "H", "M", "N")
 STUB: Final = "127.0.0.53"
@@ -46,6 +47,7 @@ class HopSpec:
     public: tuple[bool, bool] = (False, False)
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     others: tuple[HostSpec, ...] = ()
+    intercept: str = ""  # redirect, tproxy, or `tproxy client`: with the client's address on the server side
 
     @property
     def hosts(self) -> tuple[HostSpec, ...]:
@@ -68,12 +70,23 @@ class PathSpec:
     server_ports: str = ""
     control_ports: tuple[int, ...] = ()
     resolvers: tuple[str, ...] = ()  # server: S has one of each family; stub: the last hop's own, on loopback
+    metrics: str = ""  # where hosts answer scrapes: own, at their client side's address; other; with :PORT
     ports: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     scope: Scope = GUARD
 
     def __post_init__(self) -> None:
         if len(self.modes) != len(self.hops) + 1:
             raise ValueError("one mode for each leg")
+
+    @property
+    def intercepts(self) -> bool:
+        """Whether any hop does."""
+        return any(hop.intercept for hop in self.hops)
+
+    @property
+    def uninvolved(self) -> tuple[str, ...]:
+        """Addresses of S to which nobody has a control connection."""
+        return tuple(_both(len(self.hops), 3)) if self.intercepts else ()
 
     @property
     def names(self) -> list[str]:
@@ -97,14 +110,20 @@ class PathSpec:
             {
                 "name": name,
                 "hosts": {
-                    host: _host(at, number, spec, one)
+                    host: _host(at, number, spec, one) | self._metrics(at, number)
                     for number, (host, one) in enumerate(zip(self.hosts_of(at), spec.hosts, strict=True))
                 },
+                **({"metrics_from": [*networks(MONITOR), *_both(at, 201)]} if self.metrics else {}),
+                **_intercepts(spec.intercept),
             }
             for at, (name, spec) in enumerate(zip(self.names, self.hops, strict=True))
         ]
-        if self.resolvers:
-            hops[-1]["resolvers"] = [address for kind in self.resolvers for address in self._resolver(kind)]
+        # names are resolved before the first hop that intercepts
+        naming = next((at for at, hop in enumerate(self.hops) if hop.intercept), len(hops)) - 1
+        if self.resolvers and naming >= 0:
+            hops[naming]["resolvers"] = [
+                address for kind in self.resolvers for address in self._resolver(kind)
+            ]
         clients: dict[str, Any] = {"networks": self._networks(self.clients, 0, 1, 0)}
         servers: dict[str, Any] = {"networks": self._networks(self.servers, last, 2, 50)}
         if self.client_ports:
@@ -130,6 +149,8 @@ class PathSpec:
         """The network: at each position its places, and what stands between two."""
         last = len(self.hops)
         at_clients, at_servers = _edges(self.clients, 0), _edges(self.servers, 50)
+        if self.metrics:
+            at_clients = [*at_clients, MONITOR]
         if self.scope != GUARD:
             at_clients, at_servers = [*at_clients, STATION, OFFICE], [*at_servers, HALL]
         row = [[Node("C", (*_both(0, 1, 201), *addresses(*at_clients)))]]
@@ -142,7 +163,8 @@ class PathSpec:
                 ]
             )
         row += self._between(last)
-        row.append([Node("S", (*_both(last, 2, 202), *self._resolver("server"), *addresses(*at_servers)))])
+        of_s = (*_both(last, 2, 202), *self.uninvolved, *self._resolver("server"), *addresses(*at_servers))
+        row.append([Node("S", of_s)])
         return row
 
     def _between(self, leg: int) -> list[list[Node]]:
@@ -151,6 +173,18 @@ class PathSpec:
         translations = _translations(leg, left, right)
         crowded = any(hop and hop.others for hop in (left, right))
         return [[Node(f"between{leg}", (), tuple(translations))]] if translations or crowded else []
+
+    def _metrics(self, at: int, number: int) -> dict[str, Any]:
+        """Where a host answers scrapes, over IPv4 or IPv6 in turns."""
+        kind, _, port = self.metrics.partition(":")
+        if not kind:
+            return {}
+        families = self.hops[at].families[0]
+        family = families[(at + number) % len(families)]
+        address = leg_address(at, family, (2 if kind == "own" else 202) + _MORE[number])
+        if port:
+            address = f"{address}:{port}" if family == 4 else f"[{address}]:{port}"
+        return {"metrics": address}
 
     def _resolver(self, kind: str) -> list[str]:
         return [STUB] if kind == "stub" else _both(len(self.hops), 53)
@@ -170,6 +204,11 @@ class PathSpec:
                     address = leg_address(leg, family, number)
                     found.append(str(ip_network(f"{address}/{length}", strict=False)))
         return found
+
+
+def _intercepts(said: str) -> dict[str, str]:
+    kind, _, source = said.partition(" ")
+    return {"intercept": kind, **({"source": source} if source else {})} if said else {}
 
 
 def _both(leg: int, *numbers: int) -> list[str]:

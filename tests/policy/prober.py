@@ -36,6 +36,7 @@ RETRANSMISSION: Final = 0.95  # s; a SYN that is older may have been sent twice
 HALF_OPEN: Final = 1.5  # s; a request whose listener closed holds its 4-tuple until its first timer
 AT_ONCE: Final = 300
 _RESET: Final = struct.pack("ii", 1, 0)
+_TRANSPARENT: Final = {4: (socket.SOL_IP, 19), 6: (socket.IPPROTO_IPV6, 75)}
 _TOKEN: Final = struct.Struct("!I")
 
 
@@ -94,30 +95,37 @@ class _Round:
     indexes: list[int] = field(default_factory=list)
     listeners: dict[tuple[str, str, int, str], User] = field(default_factory=dict)
     openers: set[tuple[str, str, int, str]] = field(default_factory=set)
+    dialled: dict[tuple[str, int, str], tuple[str, bool]] = field(default_factory=dict)
     tuples: set[tuple[str, frozenset[tuple[str, int]]]] = field(default_factory=set)
 
     def takes(self, index: int, probe: Probe) -> bool:
-        accepts = (probe.acceptor.place, probe.acceptor.address, probe.acceptor.port, probe.protocol)
+        accepts = probe.listener
         opens = (probe.opener.place, probe.opener.address, probe.opener.port, probe.protocol)
         pair = {
             (
                 probe.protocol,
-                frozenset({(probe.opener.address, probe.opener.port), (to, probe.acceptor.port)}),
+                frozenset({(probe.opener.address, probe.opener.port), to}),
             )
-            for to in (probe.dialled, probe.acceptor.address)
+            for to in ((probe.dialled, probe.port), (probe.acceptor.address, probe.acceptor.port))
         }
+        # A listener at somebody else's address takes what is for that one, too.
+        dials = (probe.dialled, probe.port, probe.protocol)
+        taker = (probe.acceptor.place, probe.acceptor.foreign and probe.listens is None)
+        other = self.dialled.get(dials, taker)
         if (
             self.listeners.get(accepts, probe.acceptor.user) != probe.acceptor.user
             or accepts in self.openers
             or opens in self.listeners
             or (probe.protocol == "udp" and (accepts in self.listeners or opens in self.openers))
             or pair & self.tuples
+            or (other[0] != taker[0] and (other[1] or taker[1]))
         ):
             return False
         self.indexes.append(index)
         self.listeners[accepts] = probe.acceptor.user
         self.openers.add(opens)
         self.tuples |= pair
+        self.dialled[dials] = other if other[1] else taker
         return True
 
 
@@ -155,8 +163,9 @@ class Prober:
 
     tried: ClassVar[int] = 0
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, always: Sequence[tuple[str, str, int]] = ()):
         self.network = network
+        self.always = always  # listeners that are always there, the proxy's unless a probe says another user
         self.half_open: dict[_Request, float] = {}  # requests that were never answered, and when they came
         self.late = False  # in the last run a SYN may have been sent twice: packet counts say nothing
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -197,6 +206,9 @@ class _Loop:
     def run(self) -> dict[int, Seen]:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            users = {self.probes[index].listener: self.probes[index].acceptor.user for index in self.waiting}
+            for end in self.prober.always:
+                self._listen((*end, "tcp"), users.get((*end, "tcp"), "proxy"), foreign=True)
             while self.waiting or self.flying:
                 while self.waiting and len(self.flying) < AT_ONCE:
                     self._open(self.waiting.popleft())
@@ -211,7 +223,16 @@ class _Loop:
                 one.sock.close()
         return self.seen
 
-    def _socket(self, place: str, address: str, port: int, user: User, protocol: str) -> socket.socket:
+    def _listen(self, key: tuple[str, str, int, str], user: User, *, foreign: bool) -> None:
+        place, *_, protocol = key
+        sock = self._socket(key, user, foreign)
+        if protocol == "tcp":
+            sock.listen(512)
+        self.listeners[key] = _Listener(sock, user, f"{place} {user}".encode())
+        self._watch(self.listeners[key], select.EPOLLIN)
+
+    def _socket(self, end: tuple[str, str, int, str], user: User, foreign: bool) -> socket.socket:
+        place, address, port, protocol = end
         if self.here != place:
             enter(self.prober.network.namespaces[place].fd)
             self.here = place
@@ -223,6 +244,8 @@ class _Loop:
         if protocol == "tcp":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if foreign:
+            sock.setsockopt(*_TRANSPARENT[6 if family == socket.AF_INET6 else 4], 1)
         try:
             sock.bind((address, port))
         except OSError as error:
@@ -241,21 +264,16 @@ class _Loop:
     def _open(self, index: int) -> None:
         probe = self.probes[index]
         to, opener = probe.acceptor, probe.opener
-        key = (to.place, to.address, to.port, probe.protocol)
-        if key not in self.listeners:
-            sock = self._socket(to.place, to.address, to.port, to.user, probe.protocol)
-            if probe.protocol == "tcp":
-                sock.listen(512)
-            listener = _Listener(sock, to.user, f"{to.place} {to.user}".encode())
-            self.listeners[key] = listener
-            self._watch(listener, select.EPOLLIN)
-        sock = self._socket(opener.place, opener.address, opener.port, opener.user, probe.protocol)
+        if probe.listener not in self.listeners:
+            self._listen(probe.listener, to.user, foreign=to.foreign)
+        end = (opener.place, opener.address, opener.port, probe.protocol)
+        sock = self._socket(end, opener.user, opener.foreign)
         expects = _TOKEN.pack(index) + f"{to.place} {to.user}".encode()
         began = time.monotonic()
         flying = _Opener(index, sock, began, expects)
         self.flying[index] = flying
         self._watch(flying, select.EPOLLOUT if probe.protocol == "tcp" else select.EPOLLIN)
-        error = sock.connect_ex((probe.dialled, to.port))
+        error = sock.connect_ex((probe.dialled, probe.port))
         if probe.protocol == "udp":
             try:
                 sock.send(_TOKEN.pack(index))

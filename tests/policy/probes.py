@@ -7,7 +7,7 @@ must become of any of them the reference says; here it only helps to find probes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import product
@@ -18,7 +18,7 @@ from .edges import FAMILIES
 from .paths import STUB, PathSpec
 from .probe import PROTOCOLS, USERS, End, Probe, Protocol, User
 from .prober import rounds
-from .reference import CONTROL, Flow, Host, Reference
+from .reference import CONTROL, FOREIGN, INTERCEPT, REDIRECTED, Flow, Host, Reference
 from .values import Addresses, Ports
 
 FIXED_PORTS: Final = (20, 21, 22, 80, 1023, 1024, 65535)
@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Draft:
-    """A probe seen from the host it is about. A source port of None is a fresh one."""
+    """A probe seen from the host it is about. A source port of None is a fresh one.
+
+    Where `own` is another place's address, the host's end is there all the same. `over` is the address that
+    is dialled for the host to redirect it.
+    """
 
     other: str
     outgoing: bool
@@ -46,6 +50,7 @@ class Draft:
     source: int | None
     public: bool  # dial the public address where there is one
     protocol: Protocol = "tcp"
+    over: str = ""
 
 
 def edges(ports: Ports) -> list[int]:
@@ -73,6 +78,8 @@ class Around:
         self.position = reference.position(host)
         self.listed = reference.besides if spec.scope.name == "exclusive" else None
         self.places = {node.name: node.addresses for node in spec.nodes() if node.addresses}
+        self.owners = {address: place for place, several in self.places.items() for address in several}
+        self.uninvolved = spec.uninvolved
         at = {place: reference.position(place) for place in self.places}
         self.neighbours = [place for place in self.places if abs(at[place] - self.position) == 1]
         self.nearer = [place for place in self.places if at[place] < self.position]
@@ -90,7 +97,7 @@ class Around:
                 yield host
 
     def _ports(self) -> list[int]:
-        found = list(FIXED_PORTS)
+        found = [*FIXED_PORTS, *([INTERCEPT] if self.uninvolved else [])]
         for host in self._near():
             for side in (host.client_side, host.server_side):
                 found += edges(side.listen)
@@ -127,8 +134,17 @@ class Around:
     def flow_drafts(self) -> list[tuple[Flow, Draft]]:
         """For each flow, family and place of a neighbour the draft of one connection that belongs to it."""
         found = []
-        for flow, family, place in product(self.policy.flows, FAMILIES, self.neighbours):
-            own = [address for address in self._addresses(self.host, family) if address in flow.own]
+        for flow, family, place in product(self.policy.flows, FAMILIES, _once(self._ends_of_flows())):
+            candidates = (
+                self._foreign(place, family) if flow.end == FOREIGN else self._addresses(self.host, family)
+            )
+            own = [address for address in candidates if address in flow.own]
+            # not by a server of nobody's control connection: it would have one from then on
+            servers = (one for one in self._addresses("S", family) if one not in self.uninvolved)
+            over = [one for one in servers if one in self.reference.servers]
+            port_of = (
+                {INTERCEPT: self._one_of(self.reference.control_ports)} if flow.end == REDIRECTED else {}
+            )
             met = [
                 (address, peer)
                 for address in self._addresses(place, family)
@@ -137,6 +153,7 @@ class Around:
             ]
             if own and met:
                 address, peer = self.random.choice(met)
+                port = self._one_of(peer.ports)
                 draft = Draft(
                     other=place,
                     outgoing=flow.opens,
@@ -144,13 +161,29 @@ class Around:
                     peer=address,
                     own_user="proxy",
                     peer_user="proxy",
-                    port=self._one_of(peer.ports),
+                    port=port_of.get(port, port),
                     source=None if 0 in peer.sources else self._one_of(peer.sources),
                     public=True,
                     protocol=flow.protocol,
+                    over=self.random.choice(over) if flow.end == REDIRECTED else "",
                 )
                 found.append((flow, draft))
         return found
+
+    def _ends_of_flows(self) -> Iterator[str]:
+        """The neighbours, and who stands beyond one that takes what goes there, or does not show itself."""
+        yield from self.neighbours
+        for place in self.neighbours:
+            host = self.reference.host(place)
+            if host and host.intercept and place in self.further:
+                yield "S"
+            if host and host.client_source and place in self.nearer:
+                yield "C"
+
+    def _foreign(self, place: str, family: int) -> list[str]:
+        """Where the host's end may be that is not its own: on the other side of it than `place`."""
+        beyond = ["S"] if place in self.nearer else self.nearer
+        return [address for _, address in self._ends(beyond, family)]
 
     def listed_drafts(self) -> list[Draft]:
         """In `exclusive`, for each entry of the user's lists and each family the draft of one connection."""
@@ -200,7 +233,15 @@ class Around:
             yield replace(draft, own_user=user)
             yield replace(draft, peer_user=user)
         for own in self._addresses(self.host, family):
-            yield replace(draft, own=own)
+            yield replace(draft, own=own, over="")
+            if draft.over:
+                yield replace(draft, own=own, over="", port=INTERCEPT)
+            if self.owners[draft.own] != self.host:
+                yield replace(draft, own=own, own_user="other")
+        if draft.over:
+            yield from (replace(draft, over=one) for one in self._addresses("S", family))
+        elif self.owners[draft.own] != self.host:
+            yield from (replace(draft, own=one) for one in self._foreign(draft.other, family))
         for place in self.places:
             if place != self.host:
                 for peer in self._addresses(place, family):
@@ -224,7 +265,8 @@ class Around:
             elif what == "peer_user":
                 draft = replace(draft, peer_user=self.random.choice(USERS))
             elif what == "own":
-                draft = replace(draft, own=self.random.choice(self._addresses(self.host, family)))
+                own = self.random.choice(self._addresses(self.host, family))
+                draft = replace(draft, own=own, over=self.random.choice((draft.over, "")))
             elif what == "other":
                 place = self.random.choice([p for p in self.places if p != self.host])
                 draft = replace(draft, other=place, peer=self.random.choice(self._addresses(place, family)))
@@ -268,8 +310,11 @@ class Around:
     def probe(self, draft: Draft) -> Probe:
         """The draft as a probe."""
         source = self.source(draft.source)
+        foreign = self.owners[draft.own] != self.host
+        if not draft.outgoing and (draft.over or foreign):
+            return self._taken(draft, source)
         if draft.outgoing:
-            opener = End(self.host, draft.own, draft.own_user, source)
+            opener = End(self.host, draft.own, draft.own_user, source, foreign)
             acceptor = End(draft.other, draft.peer, draft.peer_user, draft.port)
         else:
             opener = End(draft.other, draft.peer, draft.peer_user, source)
@@ -279,6 +324,30 @@ class Around:
             acceptor,
             self._dialled(opener, acceptor) if draft.public else acceptor.address,
             draft.protocol,
+        )
+
+    def _taken(self, draft: Draft, source: int) -> Probe:
+        """What the host is to take on its way."""
+        opener = End(draft.other, draft.peer, draft.peer_user, source)
+        dialled = draft.over or draft.own
+        family = ip_address(dialled).version
+        control = draft.port in self.reference.control_ports and self.owners[dialled] == "S"
+        own = next(
+            str(net.network_address)
+            for net in self.side.client_side.addresses.networks
+            if net.version == family
+        )
+        if draft.over:
+            acceptor = End(self.host, own, draft.own_user, INTERCEPT if control else draft.port)
+        else:
+            acceptor = End(self.host, draft.own, draft.own_user, draft.port, foreign=True)
+        return Probe(
+            opener,
+            acceptor,
+            dialled,
+            owner=self.owners[dialled],
+            dialled_port=draft.port,
+            listens=(own, INTERCEPT) if control and not draft.over else None,
         )
 
     def _dialled(self, opener: End, acceptor: End) -> str:
@@ -396,9 +465,25 @@ class Around:
 
     def _distinct(self, found: Sequence[Probe]) -> list[Probe]:
         """In any order, so that nothing is always last; without those that could not be told apart."""
-        found = [one for one in found if _has_two_ends(one)]
+        found = [one for one in found if _has_two_ends(one) and not self._undecided(one)]
         self.random.shuffle(found)
-        return list(_one_way(found))
+        return list(_one_way(_taken_once(found)))
+
+    def _undecided(self, one: Probe) -> bool:
+        """Whether what becomes of it hangs on other probes, or on who really has a foreign address."""
+        talks = one.dialled in self.uninvolved and one.port in self.reference.control_ports
+        owners = {self.owners.get(one.opener.address), one.opener.place}
+        meets_itself = (one.owner or one.acceptor.place) in owners and not one.local
+        position = self.reference.position
+        ends = (position(one.opener.place), position(one.owner or one.acceptor.place))
+        owner = self.owners.get(one.opener.address, one.opener.place)
+        passes_owner = one.opener.foreign and min(ends) <= position(owner) <= max(ends)
+        alone = one.opener.foreign and not any(
+            one.opener.address in own and one.dialled in peers for own, peers in self.policy.foreign
+        )
+        return (
+            talks or meets_itself or passes_owner or alone or (one.opener.foreign and one.protocol == "udp")
+        )
 
     def _some(self, all_of_them: Sequence[T], most: int) -> list[T]:
         if len(all_of_them) <= most:
@@ -406,7 +491,18 @@ class Around:
         return self.random.sample(all_of_them, most)
 
 
-def _one_way(probes: Sequence[Probe]) -> Iterator[Probe]:
+def _taken_once(probes: Sequence[Probe]) -> Iterator[Probe]:
+    """Of those that tproxy hands to a listener elsewhere one for each pair of ends: a request that the one
+    before left half open would be found first, and its listener is gone."""
+    seen = set()
+    for one in probes:
+        ends = (one.opener.address, one.opener.port, one.dialled, one.port)
+        if one.listens is None or ends not in seen:
+            seen.add(ends)
+            yield one
+
+
+def _one_way(probes: Iterable[Probe]) -> Iterator[Probe]:
     """Without those between whose very ends there is one the other way round, which would wait for it."""
     ways: dict[frozenset[tuple[str, int]], tuple[str, int]] = {}
     for one in probes:

@@ -18,6 +18,8 @@ What `guard` means here, for a connection that a host with a policy opens, accep
 - FTP control between the two ends of the path is not forwarded past the proxy; anything else is, unless the
   kernel's FTP helper follows it.
 - All the rest is left alone.
+- Where a hop says who scrapes metrics, they may open to the host's one address and port for it; that port is
+  one that the proxy serves.
 - A resolver may be anywhere, on the host's own loopback, too (F23).
 - A host's own address is no neighbour, whatever networks the description names: a neighbour stands
   elsewhere.
@@ -26,6 +28,20 @@ Where a hop has several hosts, each of them may be the neighbour. A port belongs
 it: an address with a port that only another host of the hop uses is no flow, at either end. The hosts of one
 hop are no neighbours of each other, unless an end's networks hold their addresses. What goes past a hop of
 several hosts crosses its first one, as the network of these tests has it.
+
+A hop that intercepts (`redirect`, `tproxy`) is dialled by nobody: who stands before it dials the servers'
+addresses, and so does who stands before that, as far as hops intercept.
+
+- It takes what its near end opens to a control port at the servers' addresses, but the host's own.
+- Data follows: `redirect` takes what is for its listening range, of those pairs alone that have a control
+  connection; `tproxy` what a socket of the host's at that address is there for, in the ports of the flows.
+- What it takes is judged like all that arrives. A redirected connection has the host's own address and for
+  control port 2121; who dials these is no flow. With tproxy the host's end is the server's address, and in
+  active mode the proxy opens from there; nobody else on the host speaks from there on that leg.
+- With the client's source the host's end on the server side is what it sees of its near end; it takes what
+  comes back to it, and the next hop sees through it.
+- Port 21 at the host's own addresses stays closed.
+- What it does not take goes where it was going, and is judged like all that is forwarded.
 
 What `exclusive` means: nothing passes that `guard` refuses, and of what `guard` leaves alone only this:
 
@@ -40,8 +56,9 @@ What `exclusive` means: nothing passes that `guard` refuses, and of what `guard`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any, Final
 
@@ -55,6 +72,9 @@ PORTS: Final = {
 }
 UNPRIVILEGED: Final = "1024-65535"
 CONTROL: Final = 21
+INTERCEPT: Final = 2121
+FOREIGN: Final = "foreign"
+REDIRECTED: Final = "redirected"
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,9 @@ class Host:
     hop: str
     client_side: Side
     server_side: Side
+    scrapes: Flow | None
+    intercept: str = ""  # redirect, tproxy
+    client_source: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +124,12 @@ class Neighbour:
     specifies: Ports  # where it listens for data
     arrives: Ports  # the source ports of the data that it opens
     control: Ports
+    opens_from: Addresses | None = None  # its active data, if not from where it is dialled
+
+    @property
+    def active(self) -> Addresses:
+        """Where its active data comes from."""
+        return self.seen if self.opens_from is None else self.opens_from
 
 
 @dataclass(frozen=True)
@@ -122,17 +151,34 @@ class Flow:
     peers: tuple[Peer, ...]
     protocol: Protocol = "tcp"
     stub: bool = False  # the peer may be a service on the host's own loopback
+    end: str = ""  # what the host's own end is: foreign, redirected
 
     @property
     def ports(self) -> Ports:
         """Where any acceptor of it listens."""
         return Ports.join(peer.ports for peer in self.peers)
 
-    def holds(self, own: str, peer: str, port: int, source: int) -> bool:
+    def holds(self, own: str, peer: str, port: int, source: int, end: str = "") -> bool:
         """Whether a connection with these addresses and ports is one of this flow."""
-        return own in self.own and any(
-            peer in one.addresses and port in one.ports and source in one.sources for one in self.peers
+        return (
+            end == self.end
+            and own in self.own
+            and any(
+                peer in one.addresses and port in one.ports and source in one.sources for one in self.peers
+            )
         )
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a host takes on its way: from whom, to which addresses and ports."""
+
+    sources: Addresses
+    destinations: Addresses
+    ports: Ports
+    talking: bool = False  # of pairs alone that have a control connection
+    waited_for: bool = False  # only where a socket at that very address is there for it
+    to: Addresses | None = None  # whose address it then bears
 
 
 @dataclass(frozen=True)
@@ -146,11 +192,13 @@ class Policy:
     upstream: tuple[tuple[Addresses, Ports], ...]  # FTP control that only the proxy's user may open
     nearer: Addresses
     further: tuple[tuple[Addresses, Ports], ...]  # FTP control that goes only through the proxy
+    takes: tuple[Takes, ...] = ()
+    foreign: tuple[tuple[Addresses, Addresses], ...] = ()  # own and peer where the own end is foreign
 
     def opened(self, protocol: str, packet: Packet) -> Flow | None:
         """The first line that an opening packet of this host belongs to."""
         for flow in self.flows:
-            ends = (packet.source, packet.destination, packet.dport, packet.sport)
+            ends = (packet.source, packet.destination, packet.dport, packet.sport, packet.end)
             if flow.opens and flow.protocol == protocol and flow.holds(*ends):
                 return flow
         return None
@@ -158,7 +206,7 @@ class Policy:
     def accepted(self, protocol: str, packet: Packet) -> Flow | None:
         """The first line that an opening packet to this host belongs to."""
         for flow in self.flows:
-            ends = (packet.destination, packet.source, packet.dport, packet.sport)
+            ends = (packet.destination, packet.source, packet.dport, packet.sport, packet.end)
             if not flow.opens and flow.protocol == protocol and flow.holds(*ends):
                 return flow
         return None
@@ -190,7 +238,9 @@ class Reference:
         management: Mapping[str, Any] | None = None,
         exclusive_host: Sequence[Mapping[str, Any]] = (),
         exclusive_forward: Sequence[Mapping[str, Any]] | None = None,
+        uninvolved: Sequence[str] = (),
     ):
+        self.uninvolved = tuple(uninvolved)  # servers to which nobody has a control connection
         self.besides = (
             Besides.listed(management or {}, exclusive_host, exclusive_forward)
             if scope == "exclusive"
@@ -202,9 +252,9 @@ class Reference:
         self.servers = Addresses.read(servers["networks"])
         self.server_ports = Ports.read(servers.get("ports", UNPRIVILEGED))
         self.control_ports = Ports.read(servers.get("control_ports", [CONTROL]))
-        self.resolvers = Addresses.read(topology["hops"][-1].get("resolvers"))
+        self.resolvers = tuple(Addresses.read(hop.get("resolvers")) for hop in topology["hops"])
         self.hops: tuple[tuple[Host, ...], ...] = tuple(
-            tuple(_host(name, hop["name"], said, ports or {}) for name, said in hop["hosts"].items())
+            tuple(_host(name, hop, said, ports or {}) for name, said in hop["hosts"].items())
             for hop in topology["hops"]
         )
         names = ["C", *(hop["name"] for hop in topology["hops"]), "S"]
@@ -234,6 +284,10 @@ class Reference:
         """The host of that inventory name; None for the ends."""
         return next((host for hosts in self.hops for host in hosts if host.name == place), None)
 
+    def seen(self, place: str) -> Addresses:
+        """What a host sees of whom stands before it."""
+        return self._seen(self.position(place))
+
     # -- the twelve lines
 
     def _allows(self, leg: int, mode: str) -> bool:
@@ -243,7 +297,11 @@ class Reference:
         """Who stands on the client side of that position."""
         if position == 1:
             return (Neighbour(self.clients, self.client_ports, ANY_PORT, NO_PORT),)
-        sides = [host.server_side for host in self.hops[position - 2]]
+        hosts = self.hops[position - 2]
+        sides = [host.server_side for host in hosts]
+        if hosts[0].client_source:
+            near = self._seen(position)
+            return tuple(Neighbour(near, side.listen, side.source, NO_PORT) for side in sides)
         return tuple(Neighbour(side.seen, side.listen, side.arrives, NO_PORT) for side in sides)
 
     def _further(self, position: int) -> tuple[Neighbour, ...]:
@@ -251,7 +309,29 @@ class Reference:
         if position == len(self.hops):
             return (Neighbour(self.servers, self.server_ports, ANY_PORT, self.control_ports),)
         sides = [host.client_side for host in self.hops[position]]
+        if self.hops[position][0].intercept:
+            families = self._taken(position + 1)
+            return tuple(
+                Neighbour(self.servers.of(families), side.listen, side.arrives, self.control_ports, side.seen)
+                if self.hops[position][0].intercept == "redirect"
+                else Neighbour(self.servers.of(families), side.listen, side.source, self.control_ports)
+                for side in sides
+            )
         return tuple(Neighbour(side.seen, side.listen, side.arrives, Ports.read(CONTROL)) for side in sides)
+
+    def _seen(self, position: int) -> Addresses:
+        """What the hop at that position sees of whom stands before it."""
+        if position == 1:
+            return self.clients
+        before = self.hops[position - 2]
+        if not before[0].client_source:
+            return Addresses.join(host.server_side.seen for host in before)
+        families = self._taken(position - 1) & before[0].server_side.addresses.families
+        return self._seen(position - 1).of(families)
+
+    def _taken(self, position: int) -> set[int]:
+        """The families in which the hop at that position can intercept."""
+        return self.hops[position - 1][0].client_side.addresses.families & self.servers.families
 
     def _policy(self, position: int, host: Host) -> Policy:
         lower, upper = position - 1, position  # its two legs; leg 0 is C-F
@@ -259,21 +339,45 @@ class Reference:
         down, up = host.client_side, host.server_side
         nearer, further = self._nearer(position), self._further(position)
 
+        kind = host.intercept
+        versions = self._taken(position) if kind else {4, 6}
+        ends: dict[int, tuple[Addresses, str]] = {  # by the side
+            id(down): (down.addresses.of(versions), ""),
+            id(up): (up.addresses, ""),
+        }
+        if kind == "tproxy":
+            ends[id(down)] = (self.servers.of(versions), FOREIGN)
+        if host.client_source:
+            families = versions & up.addresses.families
+            ends[id(up)] = (self._seen(position).of(families), FOREIGN)
+
         def opened_by_peer(line: str, own: Side, *peers: Peer) -> Flow:
-            return Flow(line, False, own.addresses, peers)
+            addresses, end = ends[id(own)]
+            if kind == "redirect" and own is down:
+                end = REDIRECTED
+            return Flow(line, False, addresses, peers, end=end)
 
         def opened_here(line: str, own: Side, *peers: Peer) -> Flow:
-            return Flow(line, True, own.addresses, peers)
+            addresses, end = ends[id(own)]
+            return Flow(line, True, addresses, peers, end=end)
 
         user = "proxy user"
+        own_control = {
+            "": Ports.read(CONTROL),
+            "redirect": Ports.read(INTERCEPT),
+            "tproxy": self.control_ports,
+        }
+        of_servers = ", ".join(str(first) for first, _ in sorted(self.control_ports.ranges))
         flows = [
             opened_by_peer(
-                f"{a} -> {me}: -> {user}: to port 21",
+                f"{a} -> {me}: -> {user}: to port {f'{of_servers} of S' if kind else 21}",
                 down,
-                *(Peer(one.seen, Ports.read(CONTROL), ANY_PORT) for one in nearer),
+                *(Peer(one.seen, own_control[kind], ANY_PORT) for one in nearer),
             )
         ]
         serve, sources = Ports.read(CONTROL), NO_PORT
+        if kind:
+            serve |= Ports.read(INTERCEPT)
         between: list[Flow] = []
         if self._allows(lower, "active"):
             line = f"{a} <- {me}: <- {user}: to port specified by {a}"
@@ -287,6 +391,8 @@ class Reference:
             flows.append(opened_by_peer(line, down, *peers))
             serve |= down.listen
         control = ", ".join(str(first) for first, _ in sorted(further[0].control.ranges))
+        if upper < len(self.hops) and self.hops[position][0].intercept:
+            control += " of S"
         flows.append(
             opened_here(
                 f"{b} <- {me}: <- {user}: to port {control}",
@@ -296,7 +402,7 @@ class Reference:
         )
         if self._allows(upper, "active"):
             line = f"{b} -> {me}: -> {user}: to port specified by {user}"
-            peers = [Peer(one.seen, up.listen, one.arrives) for one in further]
+            peers = [Peer(one.active, up.listen, one.arrives) for one in further]
             flows.append(opened_by_peer(line, up, *peers))
             serve |= up.listen
         if self._allows(upper, "passive"):
@@ -305,11 +411,14 @@ class Reference:
             flows.append(opened_here(line, up, *peers))
             sources |= up.source
             between += flows[-1:] if upper < len(self.hops) else []
-        if upper == len(self.hops) and self.resolvers.networks:
+        if self.resolvers[position - 1].networks:
             for protocol in PROTOCOLS:
                 line = f"resolver <- {me}: <- {user}: to port 53 ({protocol})"
-                resolver = Peer(self.resolvers, Ports.read(53), ANY_PORT)
+                resolver = Peer(self.resolvers[position - 1], Ports.read(53), ANY_PORT)
                 flows.append(Flow(line, True, ANYWHERE, (resolver,), protocol, stub=True))
+        if host.scrapes:
+            flows.append(host.scrapes)
+            serve |= host.scrapes.ports
         beyond = [(_addresses(hosts), Ports.read(CONTROL)) for hosts in self.hops[position:]]
         return Policy(
             flows=tuple(flows),
@@ -319,42 +428,96 @@ class Reference:
             upstream=tuple((one.seen, one.control) for one in further),
             nearer=Addresses.join((self.clients, *map(_addresses, self.hops[: position - 1]))),
             further=(*beyond, (self.servers, self.control_ports)),
+            takes=tuple(self._takes(position, host, flows)),
+            foreign=tuple(
+                (flow.own, peer.addresses) for flow in flows if flow.end == FOREIGN for peer in flow.peers
+            ),
         )
+
+    def _takes(self, position: int, host: Host, flows: Sequence[Flow]) -> Iterator[Takes]:
+        near, servers = self._seen(position), self.servers.of(self._taken(position))
+        listens = host.client_side.listen if self._allows(position - 1, "passive") else NO_PORT
+        own = host.client_side.addresses
+        if host.intercept == "redirect":
+            yield Takes(near, servers, self.control_ports, to=own)
+            yield Takes(near, servers, listens, talking=True, to=own)
+        if host.intercept == "tproxy":
+            yield Takes(near, servers, self.control_ports)
+        for flow in flows[1:]:
+            for peer in flow.peers if flow.end == FOREIGN and not flow.opens else ():
+                yield Takes(peer.addresses, flow.own, peer.ports, waited_for=True)
 
     # -- the judgement
 
     def judge(self, probe: Probe, policed: Sequence[str] | None = None) -> Verdict:
         """Say what becomes of `probe` when the hosts `policed` (all unless said) have their policy loaded."""
-        on = [
-            place
-            for place in self._way(probe)
-            if place in self.policies and (policed is None or place in policed)
-        ]
         flows: list[tuple[str, str]] = []
-        for place in on:
+        on: list[tuple[str, Packet]] = []
+        taken = False
+        for place in self._way(probe):
+            if place not in self.policies or (policed is not None and place not in policed):
+                continue
             packet = self._packet(probe, place)
+            taken = self._passes(probe, place) and self._takes_it(probe, place, packet)
+            if taken:
+                packet = self._as_taken(place, packet)
             refused, flow = self._opening(probe, place, packet)
             if flow is not None:
                 flows.append((place, flow.line))
+            if not refused and taken and place != probe.acceptor.place:
+                refused = "takes it"
             if refused:
                 return Verdict(False, f"{place}: {refused}", tuple(flows), arrives=False)
-        for place in reversed(on):
-            packet = self._packet(probe, place)
-            answer = Packet(packet.destination, packet.dport, packet.source, packet.sport)
+            on.append((place, packet))
+            if taken:
+                break
+        if probe.owner and not taken:
+            return Verdict(False, "nobody takes it", tuple(flows), arrives=False)
+        for place, packet in reversed(on):
+            answer = Packet(packet.destination, packet.dport, packet.source, packet.sport, packet.end)
             refused = self._answer(probe, place, packet, answer)
             if refused:
                 return Verdict(False, f"{place}: {refused}", tuple(flows), arrives=True)
         why = "; ".join(f"{place}: {line}" for place, line in flows) or "left alone"
         return Verdict(True, why, tuple(flows), arrives=True)
 
+    def _passes(self, probe: Probe, place: str) -> bool:
+        """Whether the packets would pass `place` if it did not take them."""
+        return not probe.local and place not in (probe.opener.place, probe.owner or probe.acceptor.place)
+
+    def _takes_it(self, probe: Probe, place: str, packet: Packet) -> bool:
+        here = probe.acceptor.place == place and probe.acceptor.foreign and probe.listens is None
+        return probe.protocol == "tcp" and any(
+            packet.source in one.sources
+            and packet.destination in one.destinations
+            and packet.dport in one.ports
+            and (not one.talking or packet.destination not in self.uninvolved)
+            and (not one.waited_for or here)
+            for one in self.policies[place].takes
+        )
+
+    def _as_taken(self, place: str, packet: Packet) -> Packet:
+        """What the host sees of an opening packet that it takes."""
+        for one in self.policies[place].takes:
+            if one.to is not None:
+                own = next(
+                    str(net.network_address)
+                    for net in one.to.networks
+                    if net.version == ip_address(packet.destination).version
+                )
+                port = INTERCEPT if packet.dport in self.control_ports else packet.dport
+                return replace(packet, destination=own, dport=port, end=REDIRECTED)
+        return replace(packet, end=FOREIGN)
+
     def _way(self, probe: Probe) -> list[str]:
-        """The places that see the packets, the opener first."""
+        """The places that see the packets or would, the opener first."""
         if probe.local:
             return [probe.opener.place]
-        start, end = self.position(probe.opener.place), self.position(probe.acceptor.place)
+        owner = probe.owner or probe.acceptor.place
+        start, end = self.position(probe.opener.place), self.position(owner)
         step = 1 if start < end else -1
         between = [self.hops[at - 1][0].name for at in range(start + step, end, step)]
-        return [probe.opener.place, *between, probe.acceptor.place]
+        return [probe.opener.place, *between, owner]
 
     def _packet(self, probe: Probe, place: str) -> Packet:
         """The opening packet as `place` sees it: what translates stands right beyond the side of a host."""
@@ -364,9 +527,10 @@ class Reference:
         if opener and here != there:
             side = opener.server_side if here > there else opener.client_side
             source = side.public.get(source, source)
-        if place == probe.acceptor.place:
+        if place == probe.acceptor.place and not probe.owner:
             destination = probe.acceptor.address
-        return Packet(source, probe.opener.port, destination, probe.acceptor.port)
+        end = FOREIGN if place == probe.opener.place and probe.opener.foreign else ""
+        return Packet(source, probe.opener.port, destination, probe.port, end)
 
     def _opening(self, probe: Probe, place: str, packet: Packet) -> tuple[str, Flow | None]:
         """Why `place` refuses the opening packet (empty: it does not), and its flow."""
@@ -386,7 +550,7 @@ class Reference:
             refused = self._leaves(probe, policy, packet, probe.opener.user, flow)
             listed = self.besides.leaves(probe.protocol, packet)
             return refused or ("" if flow or listed else "nothing else leaves"), flow
-        if place == probe.acceptor.place:
+        if packet.end or not self._passes(probe, place):
             flow = policy.accepted(probe.protocol, packet)
             refused = self._enters(probe, policy, packet, flow)
             listed = self.besides.enters(probe.protocol, packet)
@@ -417,10 +581,14 @@ class Reference:
             return ""
         if not probe.local and _speaks(policy.upstream, packet):
             return "other user speaks FTP upstream"
+        if packet.end == FOREIGN and any(
+            packet.source in own and packet.destination in peers for own, peers in policy.foreign
+        ):
+            return "other user at an address of another host"
         if packet.sport == 20 and 20 in policy.sources:
             return "other user uses port 20"
         if not probe.local and any(
-            flow.holds(packet.source, packet.destination, packet.dport, packet.sport)
+            flow.holds(packet.source, packet.destination, packet.dport, packet.sport, packet.end)
             for flow in policy.between
         ):
             return "other user opens data as the proxy"
@@ -446,7 +614,19 @@ def _addresses(hosts: Sequence[Host]) -> Addresses:
     return Addresses.join(side.all for host in hosts for side in (host.client_side, host.server_side))
 
 
-def _host(name: str, hop: str, said: Mapping[str, Any], ports: Mapping[str, Any]) -> Host:
+def _scrapes(hop: Mapping[str, Any], said: str) -> Flow:
+    """ADDRESS, IPV4:PORT or [IPV6]:PORT, and who may open to it."""
+    address, port = said, "9421"
+    if said.startswith("["):
+        address, _, port = said[1:].partition("]:")
+    elif said.count(":") == 1:
+        address, _, port = said.partition(":")
+    line = f"monitor -> {hop['name']}: -> proxy user: to port {port}"
+    peer = Peer(Addresses.read(hop["metrics_from"]), Ports.read(port), ANY_PORT)
+    return Flow(line, False, Addresses.read(address), (peer,))
+
+
+def _host(name: str, hop: Mapping[str, Any], said: Mapping[str, Any], ports: Mapping[str, Any]) -> Host:
     def side(key: str) -> Side:
         addresses = Addresses.read(said[key])
         public = Addresses.read(said.get("public", {}).get(key))
@@ -467,4 +647,13 @@ def _host(name: str, hop: str, said: Mapping[str, Any], ports: Mapping[str, Any]
             source=ranges["source"],
         )
 
-    return Host(name, hop, side("client_side"), side("server_side"))
+    scrapes = _scrapes(hop, said["metrics"]) if "metrics" in said else None
+    return Host(
+        name,
+        hop["name"],
+        side("client_side"),
+        side("server_side"),
+        scrapes,
+        intercept=hop.get("intercept", ""),
+        client_source=hop.get("source") == "client",
+    )

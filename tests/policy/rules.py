@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
 from ansible_collections.sluice.ftp.plugins.filter.nft_rules import nft_rules
+from ansible_collections.sluice.ftp.plugins.plugin_utils.ruleset import Ruleset
 
 from .network import Namespace
 from .prober import UIDS
@@ -23,6 +24,8 @@ TEMPLATE: Final = Path(__file__).parents[2] / "roles/policy/templates/policy.nft
 _CHAIN: Final = re.compile(r"^\tchain (\S+) \{")
 _RULE: Final = re.compile(r"^\t\t(.*) # handle (\d+)$")
 _COUNTER: Final = re.compile(r"counter packets (\d+) bytes \d+")
+_WORDS: Final = "active|passive|redirect|tproxy|source client"
+_SUFFIX: Final = re.compile(rf" \((?:{_WORDS})(?:, (?:{_WORDS}))*\)$")
 _COMMENT: Final = re.compile(r'comment "([^"]*)"')
 
 
@@ -47,24 +50,32 @@ class Rule:
 
     @property
     def comment(self) -> str:
-        """Its comment, without a mode in brackets at its end."""
+        """Its comment, without what stands in brackets at the end of a flow's."""
         found = _COMMENT.search(self.text)
-        return re.sub(r" \((active|passive)\)$", "", found[1]) if found else ""
+        return _SUFFIX.sub("", found[1]) if found else ""
 
     def __str__(self) -> str:
         return f"{self.chain}: {self.text}"
 
 
-def text(description: Description, host: str) -> str:
-    """The file that role policy writes on `host`."""
-    table = nft_rules(
+def text(description: Description, host: str, former: Description | None = None) -> str:
+    """The file that role policy writes on `host`; after `former` the one that carries the flows of both."""
+    return _file(_table(description, host, _table(former, host)["flows"] if former else ""))
+
+
+def _table(description: Description, host: str, former: str = "") -> Ruleset:
+    return nft_rules(
         description.topology,
         host,
         UIDS["proxy"],
         mode=description.mode,
         ports=description.ports,
+        former=former,
         **description.scope,
     )
+
+
+def _file(table: Ruleset) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
@@ -74,6 +85,33 @@ def text(description: Description, host: str) -> str:
 def load(namespace: Namespace, ruleset: str) -> None:
     """As the role does, in one call."""
     namespace.run("nft", "-f", "-", stdin=ruleset)
+
+
+def deliver(namespace: Namespace) -> None:
+    """As the role's unit does: what bears the mark comes to a socket here, whichever link it came by (F7)."""
+    for device in re.findall(r"^\d+: ((?:left|right)\d+)[@:]", namespace.run("ip", "link"), re.MULTILINE):
+        for family in ("-4", "-6"):
+            namespace.run(
+                "ip", family, "rule", "add", "priority", "21021", "fwmark", "0x51ce",
+                "iif", device, "lookup", "21021",
+            )  # fmt: skip
+    for family in ("-4", "-6"):
+        namespace.run(
+            "ip", family, "route", "replace", "local", "default", "dev", "lo", "table", "21021"
+        )  # fmt: skip
+
+
+def talking(namespace: Namespace, pairs: Mapping[int, Sequence[str]]) -> None:
+    """These pairs alone, by family, have a control connection, as far as the rules know."""
+    listing = namespace.run("nft", "list", "table", "inet", "sluice")
+    lines = []
+    for family, several in pairs.items():
+        if f"set talk{family} " in listing:
+            lines.append(f"flush set inet sluice talk{family}")
+            if several:
+                elements = ", ".join(f"{each} timeout 1h" for each in several)
+                lines.append(f"add element inet sluice talk{family} {{ {elements} }}")
+    namespace.run("nft", "-f", "-", stdin="\n".join(lines) + "\n")
 
 
 def rules(namespace: Namespace) -> list[Rule]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a user says of the scope, and samples of it to try.
 
-The samples speak of three networks: STATION and OFFICE stand beside the clients, HALL beside the servers."""
+The samples speak of three networks: STATION and OFFICE stand beside the clients, HALL beside the servers;
+MONITOR beside the clients scrapes metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from .edges import networks
 
-STATION, OFFICE, HALL = 90, 91, 92
+STATION, OFFICE, HALL, MONITOR = 90, 91, 92, 93
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ TEMPLATES: Final = Path(__file__).parents[2] / "examples/other-firewall/template
 PATHS: Final = {
     "alone": PathSpec((HopSpec(),), ("both", "both"), resolvers=("server", "stub")),
     "before-another-hop": PathSpec((HopSpec(), HopSpec()), ("both", "both", "both")),
+    "redirect": PathSpec((HopSpec(intercept="redirect"),), ("both", "both")),
+    "tproxy": PathSpec((HopSpec(intercept="tproxy client"),), ("both", "both")),
 }
 
 
@@ -38,6 +40,7 @@ def path(request: pytest.FixtureRequest) -> Iterator[Trial]:
     with trial(PATHS[request.param], [HOST]) as made:
         said = made.description
         load(made, allowed_flows(said.topology, HOST, said.mode, said.ports))
+        made.talk()
         yield made
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every combination of the modes of a host's two legs with the families and the scope, for each position that
-a host can have.
+a host can have, and every interception with them.
 
 Two oracles: every probe passes or is refused as the reference says, and each flow's counter moves by the
 number of probes that the reference gives to it (Policy 6)."""
@@ -45,10 +45,12 @@ class Combination:
     server_leg: str
     families: tuple[int, ...]
     scope: str
+    intercepts: tuple[str, ...] = ()  # of each hop
 
     def __str__(self) -> str:
         families = "+".join(str(family) for family in self.families)
-        return f"{self.position}of{self.hops}-{self.client_leg}-{self.server_leg}-v{families}-{self.scope}"
+        said = f"{self.position}of{self.hops}-{self.client_leg}-{self.server_leg}-v{families}-{self.scope}"
+        return "-".join([said, *(kind.replace(" ", "_") or "none" for kind in self.intercepts)])
 
     def spec(self) -> PathSpec:
         """A path with these; what they leave open is drawn."""
@@ -57,15 +59,20 @@ class Combination:
         modes[self.position - 1], modes[self.position] = self.client_leg, self.server_leg
         # the others of each hop: none, one like the first, one with other ranges
         others = [random.choice([(), OTHERS[:1], OTHERS[1:]]) for _ in range(self.hops)]
+        intercepts = self.intercepts or ("",) * self.hops
+        # which of several hosts intercepts routing decides, and the network of these tests takes the first
+        others = [() if kind else several for kind, several in zip(intercepts, others, strict=True)]
         exclusive = Scope("exclusive", random.choice(MANAGEMENT), random.choice(HOST), random.choice(FORWARD))
         return PathSpec(
             hops=tuple(
-                HopSpec(families=(self.families, self.families), others=others[at]) for at in range(self.hops)
+                HopSpec((self.families, self.families), others=others[at], intercept=intercepts[at])
+                for at in range(self.hops)
             ),
             modes=tuple(modes),
             families=self.families,
             clients=random.choice([("leg",), ("host",), ("host", "edge")]),
             servers=random.choice([("leg",), ("host", "edge"), ("all",)]),
+            metrics=random.choice(["", "own", "other"]),
             scope=exclusive if self.scope == "exclusive" else GUARD,
         )
 
@@ -77,10 +84,43 @@ ALL = [
     for rest in product(MODES, MODES, ((4,), (6,), FAMILIES), ("guard", "exclusive"))
 ]
 
+KINDS = ("redirect", "tproxy", "tproxy client")
+PAIRS = [each for each in product(("", *KINDS), repeat=2) if any(each)]
+SCOPES = ("guard", "exclusive")
+
+
+def of_pair(pair: tuple[str, ...], position: int, scope: str) -> Combination:
+    """A host of two hops, what else it could have drawn."""
+    random = drawn(f"pair {pair} {position} {scope}")
+    families = random.choice([(4,), (6,), FAMILIES])
+    return Combination(position, 2, random.choice(MODES), random.choice(MODES), families, scope, pair)
+
+
+INTERCEPTING = [
+    *(
+        Combination(1, 1, *rest, (kind,))
+        for kind in KINDS
+        for rest in product(MODES, MODES, ((4,), (6,), FAMILIES), SCOPES)
+    ),
+    *(of_pair(*rest) for rest in product(PAIRS, (1, 2), SCOPES)),
+]
+
 
 @pytest.mark.parametrize("combination", ALL if WHOLE else drawn("combinations").sample(ALL, SAMPLE), ids=str)
 def test_exact(combination: Combination) -> None:
     """With the host's rules alone, and with everybody's: what passes, and no more."""
+    _try(combination)
+
+
+@pytest.mark.parametrize(
+    "combination", INTERCEPTING if WHOLE else drawn("interceptions").sample(INTERCEPTING, SAMPLE), ids=str
+)
+def test_9_1_exact_where_a_hop_intercepts(combination: Combination) -> None:
+    """The same."""
+    _try(combination)
+
+
+def _try(combination: Combination) -> None:
     spec = combination.spec()
     host = drawn(f"host {combination}").choice(spec.hosts_of(combination.position - 1))
     with trial(spec, [host]) as alone:

@@ -4,6 +4,8 @@ description may say (Policy 6)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -16,6 +18,7 @@ from .edges import FAMILIES
 from .paths import HopSpec, HostSpec, PathSpec
 from .scopes import FORWARD, GUARD, HOST, MANAGEMENT, Scope
 from .trial import trial
+from .values import Ports
 
 pytestmark = pytest.mark.usefixtures("packets")
 
@@ -46,7 +49,23 @@ def hops(draw: st.DrawFn, legs: list[tuple[int, ...]], at: int, crowded: bool) -
     first = draw(st.builds(HostSpec, maybe_public, maybe_ports))
     other = st.one_of(st.just(first), st.builds(HostSpec, maybe_public, maybe_ports))
     others = draw(st.lists(other, min_size=1, max_size=2)) if crowded else []
-    return HopSpec((legs[at], legs[at + 1]), first.public, first.ports, tuple(others))
+    # which of several hosts intercepts routing decides, and the network of these tests takes the first
+    kinds = ["", "", "redirect", "tproxy"] if not crowded else [""]
+    if not crowded and set(legs) == {legs[0]}:
+        kinds.append("tproxy client")  # the next hop needs its clients' families
+    return HopSpec(
+        (legs[at], legs[at + 1]), first.public, first.ports, tuple(others), draw(st.sampled_from(kinds))
+    )
+
+
+def _without_conflict(hop: HopSpec, shared: Mapping[str, Any], control_ports: tuple[int, ...]) -> HopSpec:
+    """Without an interception that the description refuses: control ports may be in no range of the hop's."""
+    for ports in (shared, hop.ports):
+        for side in SIDES:
+            for leaf in ports.get(side, {}).values():
+                if any(port in Ports.read(leaf) for port in (2121, *control_ports)):
+                    return replace(hop, intercept="")
+    return hop
 
 
 SCOPES = st.one_of(
@@ -70,18 +89,23 @@ def paths(draw: st.DrawFn) -> PathSpec:
     legs = [draw(st.sampled_from([families, families[:1]])) for _ in range(count - 1)]
     legs = [families, *legs, families]
     crowded = draw(st.sets(st.integers(0, count - 1), max_size=2))
+    control_ports = draw(st.sampled_from([(), (21, 2121), (2121,), (990, 2100, 2121)]))
+    ports = draw(st.one_of(st.just(dict[str, Any]()), ranges()))
+    found = [draw(hops(legs, at, at in crowded)) for at in range(count)]
+    found = [_without_conflict(hop, ports, control_ports) for hop in found]
     networks = st.sampled_from([("leg",), ("host",), ("edge", "host", "edge"), ("leg", "edge"), ("all",)])
     return PathSpec(
-        hops=tuple(draw(hops(legs, at, at in crowded)) for at in range(count)),
+        hops=tuple(found),
         modes=tuple(draw(MODES) for _ in range(count + 1)),
         clients=draw(networks),
         servers=draw(networks),
         families=families,
         client_ports=draw(st.sampled_from(["", "2000-2999", "40000"])),
         server_ports=draw(st.sampled_from(["", "40000-41000", "1024-1024"])),
-        control_ports=draw(st.sampled_from([(), (21, 2121), (2121,), (990, 2100, 2121)])),
+        control_ports=control_ports,
         resolvers=draw(st.sampled_from([(), (), ("server",), ("stub",), ("server", "stub")])),
-        ports=draw(st.one_of(st.just(dict[str, Any]()), ranges())),
+        metrics=draw(st.sampled_from(["", "own:1024", "other:1024"])),
+        ports=ports,
         scope=draw(SCOPES),
     )
 

@@ -60,6 +60,31 @@ def end(place: str, leg: int, number: int, port: int, user: User = "proxy") -> E
 @pytest.mark.parametrize(
     ("tried", "why"),
     [
+        (probe(end("C", 0, 201, 40000), end("f1", 0, 202, 9421)), ""),
+        (probe(end("f1", 1, 201, 40000, "root"), end("n1", 1, 202, 9421)), "not a flow: to a proxy port"),
+        (probe(end("C", 0, 1, 40000), end("f1", 0, 202, 9421)), "not a flow: to a proxy port"),
+        (probe(end("C", 0, 201, 40000), end("f1", 0, 2, 9421)), "not a flow: to a proxy port"),
+        (probe(end("C", 0, 201, 40000), end("f1", 0, 202, 9420)), "proxy user: anything else"),
+        (
+            probe(end("C", 0, 201, 40000), end("f1", 0, 202, 9421, "root")),
+            "other user serves on a proxy port",
+        ),
+    ],
+    ids=str,
+)
+def test_a_scrape(tried: Probe, why: str) -> None:
+    """Design: metrics, from where the hop says, to one address and port, held by the proxy's user."""
+    description = PathSpec((HopSpec(), HopSpec()), ("both",) * 3, metrics="other").description()
+    told = Reference(description.topology, description.mode, description.ports)
+    assert told.policies["f1"].flows[-1].line == "monitor -> F: -> proxy user: to port 9421"
+    verdict = told.judge(tried)
+    assert verdict.passes == (not why), verdict.why
+    assert why in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("tried", "why"),
+    [
         (probe(end("C", 0, 1, 40000), end("f1", 0, 2, 21)), ""),
         (probe(end("C", 0, 1, 40000), end("f1", 0, 2, 21, "other")), "other user serves on a proxy port"),
         (probe(end("C", 0, 201, 40000), end("f1", 0, 2, 21)), "not a flow: to a proxy port"),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from random import Random
 
 from .network import Network
@@ -14,8 +15,8 @@ from .paths import PathSpec
 from .probe import Probe
 from .prober import Prober, Seen
 from .probes import Around
-from .reference import Reference
-from .rules import Description, Rule, counts, load, rules, text
+from .reference import INTERCEPT, Reference
+from .rules import Description, Rule, counts, deliver, load, rules, talking, text
 
 EXPLAINED = 5
 AT_ONCE = 400  # probes, where the first difference is enough
@@ -37,6 +38,26 @@ class Trial:
         """Load the rules (again)."""
         for host in self.policed:
             load(self.network.namespaces[host], text(self.description, host))
+
+    def talk(self) -> None:
+        """Let every pair have a control connection but with those servers that are not involved."""
+        known = sorted({one for node in self.spec.nodes() for one in node.reached})
+        for host in self.policed:
+            if getattr(self.reference.host(host), "intercept", "") == "redirect":
+                near = self.reference.seen(host)
+                pairs = {
+                    family: [
+                        f"{source} . {to}"
+                        for source in known
+                        for to in known
+                        if ip_address(source).version == ip_address(to).version == family
+                        and source in near
+                        and to in self.reference.servers
+                        and to not in self.spec.uninvolved
+                    ]
+                    for family in (4, 6)
+                }
+                talking(self.network.namespaces[host], pairs)
 
     def around(self, host: str, random: Random) -> Around:
         """Probes around one of its hosts."""
@@ -74,6 +95,7 @@ class Trial:
         return [], [f"The machine is too slow to count: some probe took a second, {ATTEMPTS} times."]
 
     def _different(self, probes: Sequence[Probe]) -> list[tuple[Probe, Seen]]:
+        self.talk()
         judged = [(probe, self.reference.judge(probe, self.policed)) for probe in probes]
         return [
             (probe, seen)
@@ -130,18 +152,38 @@ def _words(seen: Seen) -> str:
     return f"passed ({seen.how})" if seen.passed else f"refused ({seen.how}{arrived[seen.arrived]})"
 
 
+def _always(
+    spec: PathSpec, description: Description, policed: Sequence[str]
+) -> Iterator[tuple[str, str, int]]:
+    """Where the proxies of hops that intercept listen, whatever is tried."""
+    for at, hop in enumerate(spec.hops):
+        for host in spec.hosts_of(at) if hop.intercept else ():
+            for address in description.topology["hops"][at]["hosts"][host]["client_side"]:
+                if host in policed:
+                    yield host, address, INTERCEPT
+
+
 @contextmanager
 def trial(spec: PathSpec, policed: Sequence[str] | None = None) -> Iterator[Trial]:
     """The path of `spec`, with rules on the hosts `policed` (all unless said)."""
     description = spec.description()
+    on = tuple(spec.hosts if policed is None else policed)
     with Network(spec.row()) as network:
         made = Trial(
             spec,
             description,
             network,
-            Prober(network),
-            Reference(description.topology, description.mode, description.ports, **description.scope),
-            tuple(spec.hosts if policed is None else policed),
+            Prober(network, list(_always(spec, description, on))),
+            Reference(
+                description.topology,
+                description.mode,
+                description.ports,
+                **description.scope,
+                uninvolved=spec.uninvolved,
+            ),
+            on,
         )
+        for host in on:
+            deliver(network.namespaces[host])
         made.reload()
         yield made

@@ -61,15 +61,29 @@ class Addresses:
     def __or__(self, other: Addresses) -> Addresses:
         return Addresses.join((self, other))
 
+    @property
+    def families(self) -> set[int]:
+        """4, 6 or both."""
+        return {net.version for net in self.networks}
+
+    def of(self, families: set[int]) -> Addresses:
+        """Those of these families."""
+        return Addresses(tuple(net for net in self.networks if net.version in families))
+
 
 @dataclass(frozen=True)
 class Packet:
-    """An opening packet, or one of its answers, as one host sees it."""
+    """An opening packet, or one of its answers, as one host sees it.
+
+    `end` is what the host's own end is: its own address, `foreign`, or its own that was not dialled
+    (`redirected`).
+    """
 
     source: str
     sport: int
     destination: str
     dport: int
+    end: str = ""
 
 
 ANY_PORT: Final = Ports(((0, 65535),))

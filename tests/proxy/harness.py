@@ -186,11 +186,19 @@ def _value(value: Any) -> str:
     return json.dumps(value)
 
 
-def command(site: Site, *arguments: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What subprocess needs to run the proxy as an ordinary user."""
+def command(
+    site: Site, *arguments: str, environment: Mapping[str, str] | None = None, capability: str = ""
+) -> dict[str, Any]:
+    """What subprocess needs to run the proxy as an ordinary user, with one capability or none."""
     as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    given: list[str] = []
+    if capability:  # only root can give one, and who is nobody already cannot take it
+        as_nobody = {}
+        sets = [f"--{each}-caps=-all,+{capability}" for each in ("inh", "ambient")]
+        given = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *sets]
+        given += [f"--bounding-set=-all,+{capability}", "--no-new-privs", "--pdeathsig=KILL"]
     return {
-        "args": [PYTHON, "-sP", "-m", "sluice", *arguments],
+        "args": [*given, PYTHON, "-sP", "-m", "sluice", *arguments],
         "env": {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(site.package), **(environment or {})},
         "cwd": "/",
         **as_nobody,
@@ -199,6 +207,14 @@ def command(site: Site, *arguments: str, environment: Mapping[str, str] | None =
 
 class NotReadyError(Exception):
     """The proxy ended, or did not say READY=1; args: its exit code (None: still running), its stderr."""
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process is gone, or waits for its parent to notice."""
+    try:
+        return File(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class Proxy:
@@ -210,8 +226,9 @@ class Proxy:
         settings: Settings,
         environment: Mapping[str, str] | None = None,
         descriptors: int | None = None,
+        capability: str = "",
     ) -> None:
-        """`descriptors`: the limit that it lives under, if not everybody's."""
+        """`descriptors`: the limit that it lives under, if not everybody's. `capability`: its only one."""
         self.settings = settings
         self.log: list[dict[str, Any]] = []
         """What it logged so far, one record a line."""
@@ -239,9 +256,11 @@ class Proxy:
                 "RUNTIME_DIRECTORY": str(self.runtime),
                 **(environment or {}),
             },
+            capability=capability,
         )
         # Even when this run is killed no proxy outlives it.
-        full["args"] = ["setpriv", "--pdeathsig", "KILL", *full["args"]]
+        if not capability:
+            full["args"] = ["setpriv", "--pdeathsig", "KILL", *full["args"]]
         if descriptors is not None:
             full["args"] = ["prlimit", f"--nofile={descriptors}", *full["args"]]
         self.process = subprocess.Popen(
@@ -266,11 +285,12 @@ class Proxy:
         self.settings = settings
         (self.directory / "sluice.toml").write_text(toml(settings))
 
-    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def ask(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Ask it as an operator on its host does: `sluice status` and the like."""
         return subprocess.run(
             [PYTHON, "-sP", "-m", "sluice.ctl", *words],
             env={"PYTHONPATH": str(PACKAGE), "RUNTIME_DIRECTORY": str(self.runtime)},
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -339,11 +359,13 @@ class Proxy:
                 os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL to every process of it at once."""
-        for pid in self.pids():
+        """SIGKILL to every process of it at once; none holds a socket any more when this returns."""
+        pids = self.pids()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+        eventually("its processes have ended", lambda: all(_ended(pid) for pid in pids))
 
     def stop(self) -> None:
         """SIGTERM, SIGTERM again (10.3: now), and SIGKILL where that does not end it."""

@@ -60,8 +60,7 @@ class Pyftpdlib:
 
 
 VSFTPD = """\
-listen=YES
-listen_address={address}
+{listen}
 listen_port={port}
 background=NO
 run_as_launching_user=YES
@@ -129,6 +128,9 @@ class Program:
             "directory": directory,
             "root": self.root,
             "address": address,
+            "listen": f"listen_ipv6=YES\nlisten_address6={address}"
+            if ":" in address
+            else f"listen=YES\nlisten_address={address}",
             "port": port,
             "name": entry.pw_name,
             "group": grp.getgrgid(entry.pw_gid).gr_name,

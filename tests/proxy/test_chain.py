@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import Paths
+from .harness import CONTROL, SERVER_CONTROL, Path, Paths, Proxy, changed, first_hop, last_hop
 
 
 @pytest.mark.parametrize("mode", ["active", "passive"])
@@ -26,3 +26,33 @@ def test_14_3_a_hop_logs_the_one_before_as_its_client(paths: Paths) -> None:
     start = path.last.record("session-start", since)
     assert start["SLUICE_CLIENT"].startswith(f"{path.net.f_server}:")
     x.in_step()
+
+
+def test_15_1_and_15_2_sessions_are_spread_over_the_hosts_of_the_next_hop(paths: Paths) -> None:
+    """Both hosts get some, each with its data; when one is dead, the other takes them all."""
+    net = paths.site.net()
+    second = {
+        "host": "n2",
+        "client_side.addresses": [{"address": f"{net.prefix}.13", "public": f"{net.prefix}.13"}],
+        "server_side.addresses": [{"address": f"{net.prefix}.15", "public": f"{net.prefix}.15"}],
+    }
+    hosts = [
+        {"name": "n1", "addresses": [net.n_client]},
+        {"name": "n2", "addresses": [f"{net.prefix}.13"]},
+    ]
+    n1 = Proxy(paths.site, last_hop(net))
+    n2 = Proxy(paths.site, changed(last_hop(net), second))
+    f = Proxy(paths.site, changed(first_hop(net), {"next_hop.hosts": hosts, "next_hop.order": "spread"}))
+    path = paths.add(Path(net, [f, n1, n2], (net.f_client, CONTROL), (net.server, SERVER_CONTROL)))
+    served = {net.n_server: 0, f"{net.prefix}.15": 0}
+    for _session in range(16):
+        x = path.open()
+        served[x.s.peer[0]] += 1
+        c_data, s_data = x.begin("RETR f")
+        assert s_data.peer[0] == x.s.peer[0], "from the host that has the control connection"
+        s_data.send(b"x")
+        assert c_data.receive(1) == b"x"
+    assert all(served.values()), served
+    n2.kill()
+    for _session in range(8):
+        assert path.open().s.peer[0] == net.n_server

@@ -453,3 +453,30 @@ def test_peers_that_are_not_named_get_no_session(one: Path) -> None:
         c.close()
         assert b"220" not in text
     assert untouched(server.listener)
+
+
+# 2.1 in the admin's own words
+
+OWN = ["Property of Example.", "220 is no end", "Gr\u00fc\u00df Gott."]
+OWN_220 = "220-Property of Example.\r\n220-220 is no end\r\n220 Gr\u00fc\u00df Gott.\r\n".encode()
+
+
+def test_2_1_the_text_of_the_greeting_may_be_the_admins(paths: Paths) -> None:
+    """It takes the place of the server's, through two hops, and is one reply."""
+    path = paths.two(f__client_side__greeting=OWN)
+    x = path.open(login=False, greeting=b"220-Secretd 1.2.3\r\n220 ready")
+    assert x.c.reply().raw == OWN_220
+    x.c.cmd("USER anna")
+    x.c.cmd("PASS secret")
+    x.in_step()
+
+
+def test_2_1_the_code_of_the_greeting_stays_the_servers(paths: Paths) -> None:
+    path = paths.two(f__client_side__greeting=OWN)
+    x = path.open(login=False, greeting=b"421 Too many users.")
+    assert x.c.reply().raw == b"421 Too many users.\r\n"
+
+
+def test_2_1_a_proxy_that_lets_the_client_choose_greets_so_too(paths: Paths) -> None:
+    path = paths.one(client_side__greeting=OWN[:1], servers__fixed=None)
+    assert path.client().reply().raw == b"220 Property of Example.\r\n"

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from .fake_client import active_command
+from .fake_server import unreachable_port
 from .harness import Path, Paths, Proxy, Session, last_hop
 from .wire import eventually
 
@@ -58,8 +60,10 @@ def test_10_5_the_fields_of_a_transfer(paths: Paths, verb: str, server_mode: str
     assert float(record["SLUICE_SECONDS"]) >= 0
     assert record["SLUICE_CLIENT_MODE"] == ("passive" if setup == "PASV" else "active")
     assert record["SLUICE_SERVER_MODE"] == server_mode
-    assert record["SLUICE_CLIENT_PORTS"] == f"{c_data.peer[1]}:{c_data.local[1]}"
-    assert record["SLUICE_SERVER_PORTS"] == f"{s_data.peer[1]}:{s_data.local[1]}"
+    assert record["SLUICE_TYPE"] == "A"
+    for side, data in (("CLIENT", c_data), ("SERVER", s_data)):  # the 4-tuple, the proxy's end first
+        own, far = ("{}:{}".format(*end) for end in (data.peer, data.local))
+        assert record[f"SLUICE_{side}_DATA"] == f"{own} {far}"
     assert record["SLUICE_OUTCOME"] == "complete"
     assert record["MESSAGE"]
     assert int(record["PRIORITY"]) <= 6
@@ -112,6 +116,87 @@ def test_10_5_outcome_refused(path: Path) -> None:
     x.c.setup("PASV")
     assert x.c.cmd("RETR f").code == 550
     assert path.first.record("transfer", mark)["SLUICE_OUTCOME"] == "refused"
+
+
+def test_10_5_a_transfer_that_failed_says_why(paths: Paths) -> None:
+    path = paths.one(server_side__mode="passive")
+    mark = len(path.last.log)
+    x = path.open({"EPSV": unreachable_port, "RETR": b"226 No."})
+    x.c.setup("PASV")
+    assert x.c.cmd("RETR f").code == 425
+    record = path.last.record("transfer", mark)
+    assert "refused the connection" in record["SLUICE_REASON"]
+    assert record["SLUICE_REASON"] in record["MESSAGE"]
+    assert record["SLUICE_SERVER_DATA"].startswith(f"{path.net.n_server}:")
+
+
+def test_10_5_the_type_is_the_one_that_the_server_took(one: Path) -> None:
+    mark = len(one.last.log)
+    x = one.open({"RETR": b"550 No.", "REIN": b"220 Anew.", "TYPE": None})
+    for line, answer, expected in (
+        ("TYPE I", b"200 Ok.", "I"),
+        ("type a n", b"200 Ok.", "A"),
+        ("TYPE L 8", b"200 Ok.", "L"),
+        ("TYPE E", b"504 No.", "L"),
+        ("REIN", b"", "A"),
+    ):
+        x.c.line(line)
+        if answer:
+            assert x.s.next() == line.encode()
+            x.s.reply(answer)
+        x.c.reply()
+        if line == "REIN":
+            x.c.line("USER u", "PASS p")
+            assert x.c.replies(2) == [331, 230]
+        x.c.setup("PASV")
+        assert x.c.cmd(f"RETR after {line}").code == 550
+        assert one.last.record("transfer", mark, FILE=f"after {line}")["SLUICE_TYPE"] == expected
+
+
+def test_10_5_an_xferlog_has_a_line_for_each_file(paths: Paths) -> None:
+    """wu-ftpd's format, where it is asked for: files that moved, whole or not; no listing, no refusal."""
+    path = paths.one(xferlog=True)
+    mark = len(path.last.log)
+    x = path.open()
+    assert x.c.cmd("TYPE I").code == 200
+    for verb, name, whole in (("RETR", "/a file", True), ("STOR", "b", False), ("LIST", "", True)):
+        c_data, s_data = x.begin(f"{verb} {name}".strip())
+        sender, receiver = (c_data, s_data) if verb == "STOR" else (s_data, c_data)
+        sender.send(PART)
+        receiver.receive(len(PART))
+        sender.close() if whole else sender.reset()
+        assert receiver.end() == ("fin" if whole else "reset")
+        receiver.close()
+        x.s.reply(b"226 Done." if whole else b"426 Broken.")
+        assert x.c.reply().code == (226 if whole else 426)
+    x.c.setup("PASV")
+    x.c.line("RETR gone")
+    assert x.s.next() == b"RETR gone"
+    x.s.reply(b"550 No such file.")
+    assert x.c.reply().code == 550
+    path.last.record("transfer", mark, FILE="gone")
+    lines = [record["MESSAGE"] for record in path.last.records("xferlog", mark)]
+    size = len(PART)
+    assert [line[25:] for line in lines] == [
+        f"1 {path.net.client} {size} /a_file b _ o a anonymous ftp 0 * c",
+        f"1 {path.net.client} {size} b b _ i a anonymous ftp 0 * i",
+    ]
+    time.strptime(lines[0][:24], "%a %b %d %H:%M:%S %Y")
+    record = path.last.records("xferlog", mark)[0]
+    assert record["SLUICE_SESSION"] == path.last.record("session-start", mark)["SLUICE_SESSION"]
+
+
+def test_10_5_no_xferlog_unless_asked_for(one: Path) -> None:
+    mark = len(one.last.log)
+    x = one.open()
+    c_data, s_data = x.begin("RETR f")
+    s_data.close()
+    assert c_data.end() == "fin"
+    x.s.reply(b"226 Done.")
+    assert x.c.reply().code == 226
+    assert one.last.record("transfer", mark)
+    x.in_step()
+    assert not one.last.records("xferlog", mark)
 
 
 def test_10_5_outcome_timeout(paths: Paths) -> None:

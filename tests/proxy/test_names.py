@@ -166,3 +166,32 @@ def test_2_3_what_is_no_host_name_is_not_asked(path: Path, resolver: Resolver, n
     assert c.cmd(f"USER me@{name}:{SERVER_CONTROL}").code in {501, 530}
     assert c.cmd("NOOP").code == 200
     assert resolver.asked == [] or len(name) < 64
+
+
+def test_2_3_only_these_names_are_asked_for(paths: Paths) -> None:
+    """`servers.names`: another name is no question, an address no way past them."""
+    path = paths.own(
+        1,
+        servers__fixed=None,
+        servers__resolvers=lambda net: [f"{net.prefix}.53"],
+        servers__names=["ftp.example.org"],
+    )
+    names: dict[str, list[str] | None] = {
+        "ftp.example.org": [path.net.server],
+        "b.example.org": [path.net.server],
+    }
+    resolver = Resolver(f"{path.net.prefix}.53", names)
+    try:
+        server, c = path.server, path.client()
+        assert c.reply().code == 220
+        for host in ("b.example.org", path.net.server):
+            reply = c.cmd(f"USER me@{host}:{SERVER_CONTROL}")
+            assert reply.text == f"530 N: server {host} is not one of the allowed names."
+        assert resolver.asked == []
+        c.line(f"USER me@FTP.example.org:{SERVER_CONTROL}")
+        x = Session(c, server.accept())
+        assert c.reply().code == 331
+        assert c.cmd("PASS x").code == 230
+        x.in_step()
+    finally:
+        resolver.close()

@@ -57,10 +57,15 @@ def finish(x: Session, verb: str, ends: tuple[object, object]) -> None:
 def test_a_workers_death_costs_its_own_sessions_and_is_healed(busy: Path) -> None:
     """6.4: its uploads end with RST at the server; the others never notice; another one takes its place."""
     sessions = [busy.open() for _ in range(12)]
+    victim = worker_of(busy, sessions[0])
+    while all(worker_of(busy, x) == victim for x in sessions):  # the kernel may wake the same one for a while
+        assert len(sessions) < 60, "the other worker does not accept"
+        sessions += [busy.open() for _ in range(12)]
+    sessions.sort(key=lambda x: worker_of(busy, x) == victim)
+    sessions = [*sessions[:6], *sessions[-6:]]
     running = [x.begin("STOR f") for x in sessions]
     for c_data, _ in running:
         c_data.send(PART)
-    victim = worker_of(busy, sessions[0])
     lost = [worker_of(busy, x) == victim for x in sessions]
     os.kill(victim, signal.SIGKILL)
     for x, ends, gone in zip(sessions, running, lost, strict=True):
@@ -70,7 +75,8 @@ def test_a_workers_death_costs_its_own_sessions_and_is_healed(busy: Path) -> Non
         else:
             assert ends[1].receive(len(PART)) == PART
             finish(x, "STOR f", ends)
-    assert not all(lost), "one worker had all twelve: the other does not accept"
+    assert any(lost)
+    assert not all(lost)
     eventually("two workers again", lambda: len(busy.last.workers()) == 2)
     assert victim not in [each["pid"] for each in busy.last.workers()]
     busy.open().in_step()
@@ -304,13 +310,3 @@ def test_the_door_is_the_groups(busy: Path) -> None:
     busy.stop()
     assert not door.exists()
     assert busy.last.ask("status").stderr == f"sluice: there is no {door}: the proxy does not run.\n"
-
-
-def test_6_4_workers_do_not_outlive_their_supervisor(busy: Path) -> None:
-    x = busy.open()
-    ends = x.begin("STOR f")
-    ends[0].send(PART)
-    assert ends[1].receive(len(PART)) == PART
-    os.kill(busy.last.process.pid, signal.SIGKILL)
-    assert ends[1].end() == "reset"
-    assert ends[0].end() == "reset"

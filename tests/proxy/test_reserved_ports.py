@@ -22,9 +22,10 @@ LIST = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 def script(site: Site) -> str:
     """The start of a shell script: `merge` and `remove` for one proxy, `now` shows the list."""
     file = site.directory / "reserved.toml"
-    file.write_text(
-        toml(changed(last_hop(site.net()), {"client_side.source": "25000", "timeouts.idle": 900}))
-    )
+    net = site.net()
+    metrics = {"address": net.n_server, "port": 40000, "peers": [f"{net.client}/32"]}
+    changes = {"client_side.source": "25000", "timeouts.idle": 900, "metrics": metrics}
+    file.write_text(toml(changed(last_hop(net), changes)))
     return f"""
         set -eu
         mount -t tmpfs tmpfs /run
@@ -47,7 +48,7 @@ def run(script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-OURS = "24000-24019,25000,26000-26019,27000-27019"
+OURS = "24000-24019,25000,26000-26019,27000-27019,40000"
 
 
 def test_f14_merge_and_remove_on_an_empty_list(script: str) -> None:
@@ -57,7 +58,7 @@ def test_f14_merge_and_remove_on_an_empty_list(script: str) -> None:
 def test_f14_an_admins_own_list_stays(script: str) -> None:
     """What overlaps was there before us and stays after us."""
     assert run(f"{script}\necho 8080,24010-24012,27019-27025 > {LIST}; merge; now; remove; now") == [
-        "8080,24000-24019,25000,26000-26019,27000-27025",
+        "8080,24000-24019,25000,26000-26019,27000-27025,40000",
         "8080,24010-24012,27019-27025",
     ]
 

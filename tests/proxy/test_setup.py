@@ -479,6 +479,73 @@ def test_3_16_a_thief_at_an_active_server_leg_gets_a_reset(paths: Paths, transfe
         assert _robbed(thief) == (b"", "reset")
 
 
+# The switches of 3.7, 3.14 and 3.16
+
+
+def test_3_7_a_servers_data_may_be_at_another_address_that_is_listed(paths: Paths) -> None:
+    path = paths.own(
+        1,
+        server_side__mode="passive",
+        server_side__data_networks=lambda net: [f"{net.other_server}/32"],
+    )
+    other = listen(path.net.other_server)
+    port = other.getsockname()[1]
+    stated = path.net.other_server.replace(".", ",")
+    x = path.open({"PASV": f"227 Entering Passive Mode ({stated},{port // 256},{port % 256}).".encode()})
+    agreed = x.c.setup("PASV")
+    c_data = agreed.open()
+    x.c.line("RETR f")
+    x.open_at_server("RETR f")
+    s_data = Data(other.accept()[0])
+    assert x.c.reply().code == 150
+    s_data.send(PART)
+    s_data.close()
+    assert c_data.read_all() == (PART, "fin")
+    x.s.reply(b"226 Done.")
+    assert x.c.reply().code == 226
+    assert f" {path.net.other_server}:" in path.last.record("transfer")["SLUICE_SERVER_DATA"]
+    other.close()
+
+
+@pytest.mark.parametrize("verb", ["PORT", "EPRT"])
+def test_3_14_a_client_may_name_another_address_that_is_listed(paths: Paths, verb: str) -> None:
+    """FXP: the file goes from one server to the other, and the client has the control connections only."""
+    path = paths.own(1, client_side__data_networks=lambda net: [f"{net.other_client}/32"])
+    x = path.open()
+    other, victim = listen(path.net.other_client), listen(path.net.thief)
+    assert x.c.cmd(active_command(verb, *victim.getsockname()[:2])).code == 504
+    assert x.c.cmd(active_command(verb, *other.getsockname()[:2])).code == 200
+    x.c.line("RETR f")
+    x.open_at_server("RETR f")
+    s_data, c_data = x.s.data(), Data(other.accept()[0])
+    assert x.c.reply().code == 150
+    s_data.send(PART)
+    s_data.close()
+    assert c_data.read_all() == (PART, "fin")
+    x.s.reply(b"226 Done.")
+    assert x.c.reply().code == 226
+    assert f" {path.net.other_client}:" in path.last.record("transfer")["SLUICE_CLIENT_DATA"]
+    assert untouched(victim)
+    other.close()
+    victim.close()
+
+
+def test_3_16_a_clients_data_may_come_from_another_address_that_is_listed(paths: Paths) -> None:
+    path = paths.own(1, client_side__data_networks=lambda net: [f"{net.other_client}/32"])
+    x = path.open()
+    agreed = x.c.setup("PASV")
+    thief = _thief(path.net.thief, agreed.address)
+    c_data = Data(dial(*agreed.address, path.net.other_client))
+    x.c.line("RETR f")
+    x.open_at_server("RETR f")
+    s_data = x.s.data()
+    assert x.c.reply().code == 150
+    s_data.send(PART)
+    s_data.close()
+    assert c_data.read_all() == (PART, "fin")
+    assert _robbed(thief) == (b"", "reset")
+
+
 # 3.17 to 3.21 How long it stands
 
 

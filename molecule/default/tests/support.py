@@ -132,9 +132,12 @@ class Transfer:
     direction: str  # down, up
     command: str  # PASV, PORT, EPSV, EPRT
     family: int  # 4, 6
+    options: str = ""  # of curl, or settings of lftp
+    transparent: bool = False  # to the server itself, by a client that knows of no proxy
 
     def __str__(self) -> str:
-        return f"{self.client}-{self.direction}-{self.command}-IPv{self.family}"
+        words = (self.client, self.direction, self.command, f"IPv{self.family}", self.options)
+        return "-".join(word for word in words if word)
 
     @property
     def passive(self) -> bool:
@@ -142,10 +145,14 @@ class Transfer:
 
     @property
     def login(self) -> str:
+        if self.transparent:
+            return USER
         return f"{USER}@{S4 if self.family == 4 else f'[{S6}]'}"
 
     @property
     def address(self) -> str:
+        if self.transparent:
+            return S4 if self.family == 4 else S6
         return F4 if self.family == 4 else F6
 
     @property
@@ -164,6 +171,7 @@ class Transfer:
             "PORT": ["--ftp-port", "-", "--disable-eprt"],
             "EPRT": ["--ftp-port", "-"],
         }[self.command]
+        words += self.options.split()
         words += ["--output" if self.direction == "down" else "--upload-file", local]
         words += [url(self.login, self.host, remote)]
         done = on("c1", shlex.join(words), seconds=90)
@@ -177,6 +185,7 @@ class Transfer:
             "set ftp:ssl-allow no; set xfer:clobber yes",
             f"set ftp:passive-mode {str(self.passive).lower()}",
             f"set ftp:prefer-epsv {str(self.command == 'EPSV').lower()}",
+            *([self.options] if self.options else []),
             f"open -u {self.login},{PASSWORD} ftp://{self.host}",
             f"get {remote} -o {local}" if self.direction == "down" else f"put {local} -o {remote}",
         ]
@@ -199,6 +208,28 @@ class Transfer:
 def url(login: str, host: str, path: str = "") -> str:
     """An FTP URL; the login may hold `@` and `:`."""
     return f"ftp://{quote(login, safe='')}:{PASSWORD}@{host}/{path}"
+
+
+def make_files() -> None:
+    """Something to fetch in the home of S's user, and something to store on C."""
+    home = f"/home/{USER}"
+    ok("s1", f"head -c 3000000 /dev/urandom >{home}/small; head -c 60000000 /dev/urandom >{home}/large")
+    ok("s1", f"chown {USER}: {home}/small {home}/large")
+    ok("c1", "head -c 3000001 /dev/urandom >/var/tmp/to-store")
+
+
+def arrives(transfer: Transfer) -> None:
+    """Move a file; fail unless it arrives byte for byte."""
+    here, there = (
+        ("/var/tmp/fetched", "small") if transfer.direction == "down" else ("/var/tmp/to-store", "stored")
+    )
+    if transfer.direction == "down":
+        ok("c1", f"rm -f {here}")
+    else:
+        ok("s1", f"rm -f /home/{USER}/{there}")
+    done = transfer.run(here, there)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum_of("c1", here) == sum_of("s1", f"/home/{USER}/{there}")
 
 
 def sum_of(host: str, path: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import USER, Transfer, counters, fetch, ok, on, sum_of
+from support import USER, Transfer, arrives, counters, fetch, ok, on
 
 TRANSFERS = [
     Transfer(client, direction, command, family)
@@ -20,17 +20,7 @@ TRANSFERS = [
 
 @pytest.mark.parametrize("transfer", TRANSFERS, ids=str)
 def test_file_arrives_whole(transfer: Transfer) -> None:
-    remote_file = f"/home/{USER}/"
-    if transfer.direction == "down":
-        ok("c1", "rm -f /var/tmp/fetched")
-        done = transfer.run("/var/tmp/fetched", "small")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert sum_of("c1", "/var/tmp/fetched") == sum_of("s1", remote_file + "small")
-    else:
-        ok("s1", f"rm -f {remote_file}stored")
-        done = transfer.run("/var/tmp/to-store", "stored")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert sum_of("s1", remote_file + "stored") == sum_of("c1", "/var/tmp/to-store")
+    arrives(transfer)
 
 
 @pytest.mark.parametrize(

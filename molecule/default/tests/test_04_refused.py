@@ -32,6 +32,8 @@ from support import (
     url,
 )
 
+# N wants to know for whom F comes: what F says for itself, in the PROXY protocol.
+FIRST_WORD = {(address, 21): "0d0a0d0a000d0a515549540a20000000" for address in (N4, N6)}
 CONNECT = """
 import socket, sys
 source, source_port, address, port = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -40,6 +42,7 @@ with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as s:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((source, source_port))
     s.connect((address, port))
+    s.sendall(bytes.fromhex(sys.argv[5]))
     print(s.recv(100).decode())
 """
 SERVE = """
@@ -58,7 +61,7 @@ def reaches(
 ) -> bool:
     """Whether the user on the host, from this source, gets a word from that address and port."""
     words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "/usr/bin/python3", "-"]
-    words += [source, str(source_port), address, str(port)]
+    words += [source, str(source_port), address, str(port), FIRST_WORD.get((address, port), "")]
     return on(host, shlex.join(words), stdin=CONNECT).returncode == 0
 
 

@@ -22,6 +22,14 @@ def twenty_lines() -> dict[str, Any]:
     return copy.deepcopy(TWENTY_LINES)
 
 
+def with_metrics() -> dict[str, Any]:
+    """The twenty lines with metrics on F, at an address of f1's that is on neither side."""
+    topology = twenty_lines()
+    topology["hops"][0]["metrics_from"] = ["10.9.0.0/24", "2001:db8:9::/64"]
+    topology["hops"][0]["hosts"]["f1"]["metrics"] = "10.9.0.1"
+    return topology
+
+
 def changed(place: str, value: Any) -> dict[str, Any]:
     """The twenty lines with `value` at `place`, as `hops.0.name`; a value of `...` removes what is there."""
     topology = twenty_lines()

@@ -13,8 +13,11 @@ SIDES = ("client_side", "server_side")
 
 @st.composite
 def port_tables(draw: st.DrawFn) -> dict[str, dict[str, str]]:
-    """Four ranges that share no port: eight distinct bounds in order, dealt out to the four."""
-    bounds = sorted(draw(st.lists(st.integers(1024, 65535), min_size=8, max_size=8, unique=True)))
+    """Four ranges that share no port: eight distinct bounds in order, dealt out to the four.
+
+    1024 is none of theirs: metrics are there.
+    """
+    bounds = sorted(draw(st.lists(st.integers(1025, 65535), min_size=8, max_size=8, unique=True)))
     ranges = [f"{low}-{high}" for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
     a, b, c, d = draw(st.permutations(ranges))
     return {"client_side": {"listen": a, "source": b}, "server_side": {"listen": c, "source": d}}
@@ -54,6 +57,11 @@ def descriptions(draw: st.DrawFn) -> dict[str, Any]:
                 **({"ports": draw(port_tables())} if draw(st.booleans()) else {}),
             }
         hops.append({"name": f"H{i}", "hosts": members})
+        if draw(st.sampled_from([False, False, True])):
+            hops[-1]["metrics_from"] = ["192.168.9.0/24", "2001:db8:9::/64"]
+            for k, member in enumerate(members.values()):
+                of_either = [f"192.168.{i}.{k + 1}:1024", f"[2001:db8:9:{i}::{k + 1}]:1024"]
+                member["metrics"] = draw(st.sampled_from(of_either))
     if draw(st.booleans()):
         hops[-1]["resolvers"] = ["192.0.2.53"]
     networks = {4: ["172.16.0.0/24", "172.17.0.0/16"], 6: ["2001:db8:a::/48"]}

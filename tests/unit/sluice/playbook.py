@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice import config, events
-from sluice.events import Action, Endpoint, Event, Leg, Timer
+from sluice.events import Action, Endpoint, Event, Leg
 from sluice.memory import Memory
 from sluice.session import Session
 
@@ -19,10 +19,31 @@ SERVER = Endpoint(ipaddress.ip_address("198.51.100.10"), 45000)
 SERVER6 = Endpoint(ipaddress.ip_address("2001:db8:3::10"), 45000)
 TARGET = Endpoint(CLIENT.address, 45001)
 PORT = b"PORT 10,1,0,10,175,201\r\n"  # TARGET
+ORIGINAL = Endpoint(SERVER.address, 21)
+"""What a client addressed whose connection is intercepted."""
+ORIGINAL6 = Endpoint(SERVER6.address, 21)
+OWN = [ipaddress.ip_address(each) for each in ("10.2.0.2", "198.51.100.2", "2001:db8:2::2", "2001:db8:3::2")]
+NETWORKS = ["198.51.100.0/25", "2001:db8:3::/120"]
+
+
+def intercepting(how: str, *, client_source: bool = False, told: bool = False) -> dict[str, Any]:
+    """Changes for `settings`: the hop intercepts; `told`: its next hop hears the server by USER user@host."""
+    side = {"intercept": how, "control_port": 2121, "destinations": NETWORKS, "destination_ports": [21]}
+    changes: dict[str, Any] = {"client_side": side, "servers": {"networks": NETWORKS, "control_ports": [21]}}
+    if client_source:
+        changes["server_side"] = {"client_source": True}
+    if told:
+        del changes["servers"]
+        hosts = [{"name": f"m{i}", "addresses": [f"198.51.100.{i}"]} for i in (11, 12)]
+        changes["next_hop"] = {"hosts": hosts, "control_port": 21, "user_at_host": True}
+    return changes
 
 
 def settings(client_mode: str = "both", server_mode: str = "both", **changes: Any) -> config.Settings:
-    """Return N's settings; `changes` replaces whole tables ("next_hop" takes the place of "servers")."""
+    """Return N's settings; `changes` replaces whole tables ("next_hop" takes the place of "servers").
+
+    Of the tables of the two sides it replaces keys.
+    """
     data: dict[str, Any] = {
         "hop": "N",
         "host": "n1",
@@ -60,7 +81,19 @@ def settings(client_mode: str = "both", server_mode: str = "both", **changes: An
     }
     if "next_hop" in changes:
         del data["servers"]
+    for side in ("client_side", "server_side"):
+        data[side] |= changes.pop(side, {})
     return config.parse(data | changes)
+
+
+def new_session(settings: config.Settings, client: Endpoint, memory: Memory) -> Session:
+    """A session as the net begins it: where the client's connection ends, and what the client addressed."""
+    v4 = client.address.version == 4
+    local = ipaddress.ip_address("10.2.0.2" if v4 else "2001:db8:2::2")
+    original = (ORIGINAL if v4 else ORIGINAL6) if settings.client_side.intercept else None
+    if original and settings.client_side.intercept is config.Intercept.TPROXY:
+        local = original.address
+    return Session(settings, "id", client, local, memory, original=original)
 
 
 @dataclass
@@ -77,13 +110,12 @@ class Playbook:
 
     def __post_init__(self) -> None:
         """Start the session."""
-        local = "10.2.0.2" if self.client_end.address.version == 4 else "2001:db8:2::2"
-        self.session = Session(self.settings, "id", self.client_end, ipaddress.ip_address(local), self.memory)
+        self.session = new_session(self.settings, self.client_end, self.memory)
         self.to_client = b""
         self.to_server = b""
         self.actions: list[Action] = []
         self.tokens = 0
-        self.timers: dict[Timer, float] = {}
+        self.timers = self.session.deadlines.at  # by a clock that stands at 0: how long each has
         self._take(self.session.start())
 
     def _take(self, actions: list[Action]) -> None:
@@ -95,10 +127,6 @@ class Playbook:
                     self.to_client += data
                 case events.Send(data=data):
                     self.to_server += data
-                case events.Start(timer=timer, seconds=seconds):
-                    self.timers[timer] = seconds
-                case events.Cancel(timer=timer):
-                    self.timers.pop(timer, None)
                 case events.Listen(transfer=number, leg=leg) if self.listens:
                     self.actions.append(action)
                     port = 50000 if leg is Leg.CLIENT else 52000

@@ -90,6 +90,32 @@ def test_7_9_presets(preset: str, allowed: list[bytes], denied: list[bytes]) -> 
     assert [line for line in UPLOADING if transfers(p, line)] == ([] if reading else UPLOADING)
 
 
+@pytest.mark.parametrize(
+    ("rule", "allowed", "denied"),
+    [
+        ({"allow": ["size", "STAT"]}, [b"SIZE f", b"STAT", b"stat f", b"PASS x"], HARMLESS[:-1] + UNKNOWN),
+        ({"preset": "upload-only", "allow": ["MKD", "XFOO"]}, [*HARMLESS, b"MKD d", *UNKNOWN], READING),
+        ({"allow": ["SITE"], "deny": ["SITE"]}, [b"ACCT x"], [b"SITE x", b"SYST"]),
+    ],
+)
+def test_7_9_a_list_of_what_is_allowed(
+    rule: dict[str, Any], allowed: list[bytes], denied: list[bytes]
+) -> None:
+    """With a preset it adds to that; alone it is all, beside what logs in and out."""
+    p = of_client(rule)
+    assert [line for line in allowed if not passes(p, line)] == []
+    assert [line for line in denied if passes(p, line)] == []
+    assert p.client(b"QUIT\r\n") == b""
+    assert p.asked() == b"QUIT\r\n"
+
+
+def test_7_9_a_list_of_what_is_allowed_holds_for_transfers() -> None:
+    p = of_client({"allow": ["PASV", "RETR"]})
+    assert transfers(p, b"RETR f")
+    assert not transfers(p, b"LIST")
+    assert p.client(PORT) == WORDS % b"PORT"
+
+
 def test_7_9_without_a_rule_all_passes() -> None:
     p = of_client({"networks": ["10.1.9.0/24"], "preset": "read-only"})
     assert all(passes(p, line) for line in HARMLESS + READING + CHANGING + UNKNOWN)
@@ -106,6 +132,34 @@ def test_7_9_a_rule_of_servers_counts_once_there_is_one() -> None:
     assert not passes(Playbook(settings(server_side=side)).log_in(), b"DELE f")
     side["commands"][0]["networks"] = ["198.51.100.11"]
     assert passes(Playbook(settings(server_side=side)).log_in(), b"DELE f")
+
+
+@pytest.mark.parametrize(
+    ("asked", "denied"), [(b"FTP.example.org.", True), (b"b.example.org", False), (b"198.51.100.10", False)]
+)
+def test_7_9_a_rule_of_servers_may_name_them(asked: bytes, denied: bool) -> None:
+    """The name that the client asked for counts, whatever it resolves to."""
+    side = settings_side("server_side") | {"commands": [{"names": ["ftp.example.org"], "deny": ["SITE"]}]}
+    servers = {"networks": ["198.51.100.0/24"], "control_ports": [21], "resolvers": ["192.0.2.53"]}
+    p = Playbook(settings(servers=servers, server_side=side))
+    p.client(b"USER u@" + asked + b"\r\n")
+    if p.did(events.Resolve):
+        p.feed(events.Resolved(asked.decode(), (ipaddress.ip_address("198.51.100.10"),), ""))
+    p.log_in()
+    assert passes(p, b"SITE x") is not denied
+
+
+def test_7_9_a_fixed_server_has_its_name() -> None:
+    side = settings_side("server_side") | {"commands": [{"names": ["ftp.example.org"], "deny": ["SITE"]}]}
+    servers = {
+        "networks": ["198.51.100.0/24"],
+        "control_ports": [21],
+        "resolvers": ["192.0.2.53"],
+        "fixed": "FTP.example.org:21",
+    }
+    p = Playbook(settings(servers=servers, server_side=side))
+    p.feed(events.Resolved("FTP.example.org", (ipaddress.ip_address("198.51.100.10"),), ""))
+    assert not passes(p.log_in(), b"SITE x")
 
 
 def test_7_9_and_1_11_a_denial_waits_for_its_turn_and_is_logged() -> None:
@@ -134,6 +188,22 @@ def test_7_9_feat_shows_only_what_will_work() -> None:
     shown = p.server(b"211-F\r\n" + b"".join(b" %s\r\n" % each for each in features) + b"211 End\r\n")
     kept = [b"SIZE", b"MLST type*;", b"TVFS", b"UTF8", b"REST STREAM", b"EPSV", b"PASV"]
     assert [line.strip() for line in shown.split(b"\r\n")[1:-2]] == kept
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ({"preset": "upload-only"}, b"TVFS, UTF8, REST STREAM, EPRT, EPSV, PASV"),
+        ({"preset": "upload-only", "allow": ["SIZE"]}, b"SIZE, TVFS, UTF8, REST STREAM, EPRT, EPSV, PASV"),
+        ({"allow": ["FEAT", "EPSV", "SIZE", "XFOO"]}, b"SIZE, TVFS, UTF8, XFOO, EPSV"),
+    ],
+)
+def test_7_1_and_7_4_and_7_9_feat_under_a_preset_and_a_list(rule: dict[str, Any], kept: bytes) -> None:
+    p = of_client(rule)
+    p.client(b"FEAT\r\n")
+    features = [b"SIZE", b"MLST type*;", b"TVFS", b"UTF8", b"REST STREAM", b"XFOO", b"AUTH TLS"]
+    shown = p.server(b"211-F\r\n" + b"".join(b" %s\r\n" % each for each in features) + b"211 End\r\n")
+    assert shown == b"211-F\r\n" + b"".join(b" %s\r\n" % each for each in kept.split(b", ")) + b"211 End\r\n"
 
 
 @pytest.mark.parametrize(

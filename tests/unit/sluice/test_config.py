@@ -49,6 +49,13 @@ def test_good_settings_and_their_defaults() -> None:
     assert settings.client_side.local(6) is None
 
 
+def test_15_1_the_hosts_of_the_next_hop_are_spread_where_it_is_said() -> None:
+    for said, spread in (({}, False), ({"order": "in_order"}, False), ({"order": "spread"}, True)):
+        hop = config.parse({**GOOD, "next_hop": {**GOOD["next_hop"], **said}}).next_hop
+        assert hop is not None
+        assert hop.spread is spread
+
+
 SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
 
 
@@ -57,6 +64,11 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
     [
         ("hop", None, "hop: missing, expected a name."),
         ("hop", 3, "hop: found 3, expected a name."),
+        ("client_side.greeting", "x", "client_side.greeting: found 'x', expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.greeting", ["a\n230 b"], "client_side.greeting: found ['a\\n230 b'], expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.greeting", [3], "client_side.greeting: found [3], expected 1 to 20 printable lines of at most 200 characters."),
+        ("client_side.data_networks", [], "client_side.data_networks: found [], expected a list of networks."),
+        ("next_hop.order", "random", "next_hop.order: found 'random', expected in_order or spread."),
         ("extra", 1, "extra: unknown key."),
         ("client_side", 1, "client_side: found 1, expected a table."),
         ("client_side.mode", "bot", "client_side.mode: found 'bot', expected active, passive or both."),
@@ -79,6 +91,10 @@ SERVERS = {"networks": ["0.0.0.0/0"], "control_ports": [21]}
         ("limits", {"transfers": 0}, "limits.transfers: found 0, expected a number above 0."),
         ("limits", {"sessions": "many"}, "limits.sessions: found 'many', expected a number above 0."),
         ("limits", {"session": 2}, "limits.session: unknown key."),
+        ("limits", {"bandwidth": 0}, "limits.bandwidth: found 0, expected a number above 0."),
+        ("limits", {"command_line": 100}, "limits.command_line: found 100, expected a length of 512 to 65536 bytes."),
+        ("client_side.commands", [{"allow": [""]}], "client_side.commands[0].allow: found [''], expected a list of verbs."),
+        ("client_side.commands", [{"names": ["a b"]}], "client_side.commands[0].names: found ['a b'], expected a list of names."),
         ("client_side.commands", [{"preset": "read"}], "client_side.commands[0].preset: found 'read', expected read-only or upload-only."),
         ("client_side.commands", [{"anonymous": 1}], "client_side.commands[0].anonymous: found 1, expected true or false."),
         ("server_side.commands", [{"deny": ["SITE EXEC"]}], "server_side.commands[0].deny: found ['SITE EXEC'], expected a list of verbs."),
@@ -106,6 +122,7 @@ def test_every_mistake_names_its_key(path: str, value: object, problem: str) -> 
     [
         ({"fixed": "a b"}, "servers.fixed: found 'a b', expected host, host:port or [IPv6 address]:port."),
         ({"fixed": "ftp.example.org"}, "servers.fixed: found the name 'ftp.example.org', expected an address without resolvers."),
+        ({"names": ["-x"]}, "servers.names: found ['-x'], expected a list of names."),
         ({"resolvers": ["x"]}, "servers.resolvers: found ['x'], expected a list of IP addresses."),
         ({"control_ports": [99999]}, "servers.control_ports: found [99999], expected a list of ports of 1 to 65535."),
     ],
@@ -114,6 +131,31 @@ def test_mistakes_about_servers(changes: dict[str, Any], problem: str) -> None:
     data = {k: v for k, v in GOOD.items() if k != "next_hop"} | {"servers": SERVERS | changes}
     with pytest.raises(config.ConfigError) as caught:
         config.parse(data)
+    assert caught.value.problems == [problem]
+
+
+METRICS = {"address": "10.9.0.1", "port": 9421, "peers": ["10.9.0.0/24"]}
+
+
+def test_metrics_only_where_they_are_said() -> None:
+    found = config.parse(GOOD | {"metrics": METRICS}).metrics
+    assert found is not None
+    assert (str(found.address), found.port, [str(each) for each in found.peers]) == tuple(METRICS.values())
+    assert config.parse(GOOD).metrics is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"address": "all"}, "metrics.address: found 'all', expected an IP address."),
+        ({"port": 0}, "metrics.port: found 0, expected a port of 1 to 65535."),
+        ({"peers": []}, "metrics.peers: found [], expected a list of networks."),
+        ({"path": "/"}, "metrics.path: unknown key."),
+    ],
+)
+def test_mistakes_about_metrics(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(GOOD | {"metrics": METRICS | changes})
     assert caught.value.problems == [problem]
 
 

@@ -52,6 +52,19 @@ def test_15_1_a_host_that_failed_is_rested_and_tried_again() -> None:
     assert tried(next_hop(memory)) == [M1], "its turn again"
 
 
+def test_15_1_spread_over_the_hosts_that_answered() -> None:
+    """Each host is the first one of some sessions; one that failed is nobody's, while it rests."""
+    memory = Memory(lambda: 0.0)
+    hop = {"hosts": HOSTS, "control_port": 21, "order": "spread"}
+
+    def first_ones() -> set[Endpoint]:
+        return {tried(Playbook(settings(next_hop=hop), memory=memory))[0] for _session in range(64)}
+
+    assert first_ones() == {M1, M2}
+    memory.failed(M1)
+    assert first_ones() == {M2}
+
+
 def test_15_1_hosts_that_all_rest_are_tried_all_the_same() -> None:
     memory = Memory(lambda: 0.0)
     for _ in range(2):

@@ -118,6 +118,26 @@ def test_2_3_no_usable_host_is_501(argument: bytes) -> None:
     assert p.client(b"USER " + argument + b"\r\n").startswith(b"501 ")
 
 
+@pytest.mark.parametrize(
+    ("place", "goes"),
+    [
+        (b"FTP.Example.org.", True),
+        (b"other.example.org", False),
+        (b"198.51.100.10", False),
+        (b"[::1]", False),
+    ],
+)
+def test_2_3_only_these_names_may_be_asked_for(place: bytes, goes: bool) -> None:
+    """Nobody is asked for another one; an address is no name, though a network holds it."""
+    refusal = b"530 N: server " + place.strip(b"[]") + b" is not one of the allowed names.\r\n"
+    for verb in (b"USER u@", b"OPEN "):
+        p = dynamic(resolvers=["192.0.2.53"], names=["ftp.example.org"])
+        p.said()
+        assert p.client(verb + place + b"\r\n") == (b"" if goes else refusal)
+        assert len(p.did(events.Resolve)) == goes
+        assert p.did(events.Connect) == []
+
+
 def test_2_3_each_resolved_address_is_checked() -> None:
     p = dynamic(resolvers=["192.0.2.53"])
     p.said()
@@ -311,6 +331,17 @@ def test_1_4_too_long_is_500_once_and_nothing_of_it_is_forwarded() -> None:
     assert p.asked() == b"SYST\r\n"
 
 
+@pytest.mark.parametrize("longest", [512, 65536])
+def test_1_4_the_longest_line_may_be_said(longest: int) -> None:
+    p = Playbook(settings(limits={"command_line": longest})).log_in()
+    line = b"CWD " + b"a" * (longest - 4)
+    p.client(line + b"\r\n")
+    assert p.asked() == line + b"\r\n"
+    p.server(b"250 x\r\n")
+    assert p.client(line + b"a\r\n") == b"500 the command line is too long.\r\n"
+    assert p.asked() == b""
+
+
 def test_1_8_a_multi_line_reply_passes_as_it_came_and_counts_once() -> None:
     p = fixed()
     trap = b"214-Help\r\n200 no\r\n\r\n214-x\r\n214 End\r\n"
@@ -402,11 +433,10 @@ def test_2_11_a_login_has_its_time_and_so_has_a_session() -> None:
     assert Timer.LOGIN not in p.timers, "the server has not greeted yet"
     p.server(b"220 S\r\n")
     assert p.timers[Timer.LOGIN] == 100
-    del p.timers[Timer.LOGIN]
+    p.timers[Timer.LOGIN] = 50
     p.client(b"USER u\r\n")
     p.server(b"331 Go on.\r\n")
-    assert Timer.LOGIN not in p.timers, "a try to log in buys no time"
-    p.timers[Timer.LOGIN] = 50
+    assert p.timers[Timer.LOGIN] == 50, "a try to log in buys no time"
     p.client(b"PASS p\r\n")
     p.server(b"230 In.\r\n")
     assert Timer.LOGIN not in p.timers
@@ -436,11 +466,11 @@ def test_2_11_and_6_4_a_session_over_its_time_resets_its_transfer() -> None:
 def test_2_11_each_line_has_its_own_time_to_end() -> None:
     p = fixed()
     p.client(b"NO")
-    p.timers.clear()
+    p.timers[Timer.LINE] = 7
     p.client(b"O")
-    assert Timer.LINE not in p.timers, "a byte now and then buys no time"
+    assert p.timers[Timer.LINE] == 7, "a byte now and then buys no time"
     p.client(b"P\r\nSY")
-    assert Timer.LINE in p.timers
+    assert p.timers[Timer.LINE] == 30
 
 
 def test_2_11_a_line_whose_rest_is_not_read_is_not_late() -> None:
@@ -738,6 +768,73 @@ def test_3_16_a_stranger_is_dropped_and_the_owner_still_served() -> None:
     p = fixed().active()
     p.incoming(Leg.SERVER, STRANGER)
     p.incoming(Leg.SERVER, SERVER)
+    assert p.did(events.Take, events.Drop) == [events.Drop(p.number, 1), events.Take(p.number, 2)]
+
+
+def elsewhere(end: str, *networks: str, **modes: str) -> Playbook:
+    """A session whose data may be elsewhere at one end, and which is logged in."""
+    whole = settings(**modes)
+    side = dataclasses.replace(getattr(whole, end), data_networks=tuple(map(ipaddress.ip_network, networks)))
+    return Playbook(dataclasses.replace(whole, **{end: side})).log_in()
+
+
+@pytest.mark.parametrize(
+    ("named", "dialled"),
+    [
+        (b"198,51,100,11", "198.51.100.11"),
+        (b"198,51,100,77", "198.51.100.10"),  # not listed: only its port counts
+        (b"198,51,100,2", "198.51.100.10"),  # the proxy itself
+        (b"0,0,0,0", "198.51.100.10"),
+        (b"127,0,0,1", "198.51.100.10"),
+    ],
+)
+def test_3_7_the_address_that_227_names_is_dialled_where_it_is_listed(named: bytes, dialled: str) -> None:
+    p = elsewhere("server_side", "198.51.100.0/28", "0.0.0.0/30", server_mode="passive")
+    p.client(b"PASV\r\n")
+    assert p.asked() == b"PASV\r\n", "229 would name no address"
+    p.server(b"227 (" + named + b",175,200)\r\n")
+    (dial,) = p.did(events.Dial)
+    assert isinstance(dial, events.Dial)
+    assert dial.to == Endpoint(ipaddress.ip_address(dialled), 45000)
+
+
+def test_3_7_a_listed_server_that_lacks_pasv_gets_epsv() -> None:
+    p = elsewhere("server_side", "198.51.100.0/28", server_mode="passive")
+    p.client(b"PASV\r\n")
+    p.server(b"502 no PASV\r\n")
+    assert p.asked() == b"PASV\r\nEPSV\r\n"
+    p.server(b"229 (|||45000|)\r\n")
+    (dial,) = p.did(events.Dial)
+    assert isinstance(dial, events.Dial)
+    assert dial.to == SERVER
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"PORT 10,1,0,99,175,201", b"200"),
+        (b"EPRT |1|10.1.0.99|45001|", b"200"),
+        (b"PORT 10,1,1,99,175,201", b"504"),
+        (b"PORT 10,1,0,99,0,22", b"504"),  # 3.15 holds all the same
+        (b"PORT 10,2,0,2,175,201", b"504"),  # the proxy itself
+        (b"EPRT |2|2001:db8:1::10|45001|", b"504"),  # of a family that it cannot be dialled from
+    ],
+)
+def test_3_14_a_foreign_address_is_dialled_where_it_is_listed(line: bytes, code: bytes) -> None:
+    p = elsewhere("client_side", "10.1.0.0/24", "10.2.0.0/24", "2001:db8:1::/64", server_mode="passive")
+    assert p.client(line + b"\r\n")[:3] == code
+
+
+def test_3_16_data_from_elsewhere_is_taken_where_it_is_listed() -> None:
+    other = Endpoint(ipaddress.ip_address("10.1.0.98"), 40003)
+    p = elsewhere("client_side", "10.1.0.99/32").passive()
+    p.incoming(Leg.CLIENT, other)
+    p.incoming(Leg.CLIENT, STRANGER)
+    assert p.did(events.Take, events.Drop) == [events.Drop(p.number, 1), events.Take(p.number, 2)]
+    second = Endpoint(ipaddress.ip_address("198.51.100.11"), 20)
+    p = elsewhere("server_side", "198.51.100.11/32").active()
+    p.incoming(Leg.SERVER, STRANGER)
+    p.incoming(Leg.SERVER, second)
     assert p.did(events.Take, events.Drop) == [events.Drop(p.number, 1), events.Take(p.number, 2)]
 
 

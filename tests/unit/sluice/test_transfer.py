@@ -216,6 +216,23 @@ def test_3_21_an_abor_of_ours_that_the_server_answers_together_with_the_transfer
     assert p.asked() == b"SYST\r\n"
 
 
+def test_3_21_a_server_that_takes_its_time_over_the_transfer_still_owes_both_replies() -> None:
+    """ABOR has its time once the transfer is answered; else its reply would be the next command's."""
+    p = Playbook().log_in().active()
+    p.client(b"RETR f\r\n")
+    p.feed(events.Dialled(p.number, Leg.CLIENT, 51001))
+    p.server(b"150 x\r\n")
+    p.feed(events.Expired(Timer.SERVER_DATA))
+    p.asked(), p.said()
+    p.feed(events.Expired(Timer.ABORT))
+    p.client(b"SYST\r\n")
+    assert p.server(b"426 broken\r\n") == b""
+    assert Timer.ABORT in p.timers
+    assert p.asked() == b""
+    assert p.server(b"226 aborted\r\n") == b""
+    assert p.asked() == b"SYST\r\n"
+
+
 def test_1_9_no_more_than_a_few_commands_overtake_at_once() -> None:
     p = begun(b"RETR")
     p.client(b"NOOP\r\n" * 100)

@@ -10,6 +10,7 @@ import sys
 
 from sluice import __version__, config
 from sluice.net import supervisor, worker_process
+from sluice.net.loop import Loop
 
 
 def main() -> int:
@@ -21,7 +22,8 @@ def main() -> int:
     parser.add_argument("--version", action="version", version=__version__)
     arguments = parser.parse_args()
     if arguments.worker is not None:
-        asyncio.run(worker_process.run(arguments.worker))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(worker_process.run(arguments.worker))
         return 0
     if arguments.config is None:
         parser.error("the following arguments are required: --config")

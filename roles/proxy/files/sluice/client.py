@@ -10,6 +10,7 @@ from sluice.events import Action, Leg
 from sluice.protocol.lines import CommandReader, LineFault
 from sluice.protocol.replies import ReplyLine
 from sluice.protocol.verbs import Command, Kind, parse_command
+from sluice.tally import Tally
 
 _QUEUE = 64  # command lines that may wait; more stay in the kernel
 
@@ -17,10 +18,11 @@ _QUEUE = 64  # command lines that may wait; more stay in the kernel
 class ClientEnd:
     """Holds the commands that wait for their turn, and keeps a relayed reply in one piece."""
 
-    def __init__(self, do: Callable[[Action], None]) -> None:
-        """`do` takes what is to be sent."""
+    def __init__(self, do: Callable[[Action], None], longest: int, tally: Tally) -> None:
+        """`do` takes what is to be sent; `longest` bytes are a command line at most (1.4)."""
         self._do = do
-        self._reader = CommandReader()
+        self._tally = tally
+        self._reader = CommandReader(longest)
         self.waiting: list[Command | LineFault] = []  # few: a deque takes 600 bytes, empty as it is
         self.gone = False  # it sends no more
         self.heard = False  # a whole command has come since somebody looked
@@ -53,11 +55,15 @@ class ClientEnd:
         if self.within_reply:
             self._behind.append(raw)
         else:
+            if raw >= b"4":
+                self._tally.reply(Leg.CLIENT, int(raw[:3]))
             self._do(events.Send(Leg.CLIENT, raw))
 
     def relay(self, line: ReplyLine) -> None:
         """Send a line of a reply as it comes (1.9)."""
         self._do(events.Send(Leg.CLIENT, line.raw))
         self.within_reply = not line.last
+        if line.last and line.code >= 400:
+            self._tally.reply(Leg.CLIENT, line.code)
         while line.last and self._behind:
             self.send(self._behind.pop(0))

@@ -8,11 +8,13 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
+from sluice.protocol.lines import LINE_LIMIT
 from sluice.protocol.verbs import Mode, Use
 
 _T = TypeVar("_T")
@@ -25,7 +27,7 @@ _MODES = {
     "passive": (Mode.PASSIVE,),
     "both": (Mode.PASSIVE, Mode.ACTIVE),
 }
-
+_ORDERS = {"in_order": False, "spread": True}
 
 PRESETS = {
     "read-only": frozenset({Use.SESSION, Use.READ}),
@@ -39,6 +41,13 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__(" ".join(problems))
         self.problems = problems
+
+
+class Intercept(Enum):
+    """How connections to the servers come to the proxy (PROTOCOL 9): which end of them is its own."""
+
+    REDIRECT = "redirect"  # its address, the kernel translates
+    TPROXY = "tproxy"  # the server's
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +71,17 @@ class PeerPorts:
 
 @dataclass(frozen=True, slots=True)
 class CommandRule:
-    """What the far ends in `networks` may be asked, or may ask for (PROTOCOL 7.9).
+    """What far ends in `networks`, or servers of these `names`, may be asked, or may ask for (PROTOCOL 7.9).
 
-    uses: None for any, unknown verbs too. anonymous: nobody else may log in. deny: verbs, upper case.
+    uses: None for any, unknown verbs too. anonymous: nobody else may log in. allow, deny: verbs, upper case.
+    `allow` adds to `uses`; without these it is all that is allowed, beside what every session needs.
     """
 
     networks: tuple[Network, ...] = _EVERYBODY
+    names: tuple[str, ...] = ()
     uses: frozenset[Use] | None = None
     anonymous: bool = False
+    allow: frozenset[bytes] = frozenset()
     deny: frozenset[bytes] = frozenset()
 
 
@@ -77,8 +89,9 @@ class CommandRule:
 class LegSettings:
     """What the proxy needs of one of its two legs.
 
-    listen, source: its own data ports; peer_ports: ports that the neighbour may name; commands: the first
-    rule that holds the far end counts.
+    listen, source: its own data ports; peer_ports: ports that the neighbour may name; data_networks: where a
+    data connection may be at beside the address of its control connection; commands: the first rule that
+    holds the far end counts.
     """
 
     leg: str
@@ -88,6 +101,7 @@ class LegSettings:
     listen: PortRange
     source: PortRange
     peer_ports: PeerPorts
+    data_networks: tuple[Network, ...]
     commands: tuple[CommandRule, ...]
 
     def local(self, version: int) -> LocalAddress | None:
@@ -98,13 +112,36 @@ class LegSettings:
         """Return what the neighbour sees of `address`."""
         return next((a.public for a in self.addresses if a.address == address), address)
 
+    def foreign(self, address: Address) -> bool:
+        """Whether a socket at `address` is at somebody else's, which takes IP_TRANSPARENT (PROTOCOL 9)."""
+        return all(a.address != address for a in self.addresses)
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSide(LegSettings):
-    """The leg towards the clients: `peers` may connect to `control_port`."""
+    """The leg towards the clients: `peers` may connect to `control_port`.
+
+    greeting: the lines of the 220 that a client gets, none for the server's or the proxy's own.
+    identity: they are the hop before, and say first for whom (PROTOCOL 14.1).
+    intercept: they address the servers; None: they address the proxy. destinations, destination_ports: what
+    they may have addressed then, but for further_hops, addresses of the path's other hosts (PROTOCOL 9.1).
+    """
 
     peers: tuple[Network, ...]
     control_port: int
+    greeting: tuple[str, ...] = ()
+    identity: bool = False
+    intercept: Intercept | None = None
+    destinations: tuple[Network, ...] = ()
+    destination_ports: tuple[int, ...] = ()
+    further_hops: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSide(LegSettings):
+    """The leg towards the servers. client_source: its sockets are at the client's address (PROTOCOL 9.2)."""
+
+    client_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +154,17 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """The hop that every session goes to."""
+    """The hop that every session goes to: its hosts in order, or with `spread` in a random one.
+
+    identity: it wants to know for whom (PROTOCOL 14.1). user_at_host: it is told the server that the client
+    addressed, as USER user@host:port.
+    """
 
     hosts: tuple[Host, ...]
     control_port: int
+    spread: bool = False
+    identity: bool = False
+    user_at_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +177,13 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers that the last hop may speak to."""
+    """The servers that the last hop may speak to. names: the only ones that clients may name; none: any."""
 
     networks: tuple[Network, ...]
     control_ports: tuple[int, ...]
     fixed: Fixed | None
     resolvers: tuple[Address, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +203,27 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many at once; 0: transfers as the ranges hold (PROTOCOL 13.7), sessions without a limit (2.12)."""
+    """How many at once; 0: transfers as the ranges hold (PROTOCOL 13.7), all else without a limit (2.12).
+
+    bandwidth, bandwidth_per_session: bytes of data a second. command_line: bytes (1.4).
+    """
 
     transfers: int = 0
     sessions: int = 0
     sessions_per_client: int = 0
+    sessions_per_client_per_minute: int = 0
+    bandwidth: int = 0
+    bandwidth_per_session: int = 0
+    command_line: int = LINE_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the proxy answers scrapes, and who may scrape it."""
+
+    address: Address
+    port: int
+    peers: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +233,14 @@ class Settings:
     hop: str
     host: str
     client_side: ClientSide
-    server_side: LegSettings
+    server_side: ServerSide
     next_hop: NextHop | None
     servers: Servers | None
     timeouts: Timeouts
     limits: Limits = Limits()
     workers: int = 0  # as many as there are processors
+    xferlog: bool = False  # a line for each file, as wu-ftpd wrote it
+    metrics: Metrics | None = None
 
 
 def load(path: str, stdin: Callable[[], bytes]) -> Settings:
@@ -199,11 +262,13 @@ def parse(data: dict[str, Any]) -> Settings:
     hop = top.take("hop", _text, "a name")
     host = top.take("host", _text, "a name")
     client_side = _client_side(top.table("client_side"))
-    server_side = LegSettings(**_leg(top.table("server_side")))
+    server_side = _server_side(top.table("server_side"))
     next_hop = _next_hop(top.table("next_hop")) if "next_hop" in top else None
     servers = _servers(top.table("servers")) if "servers" in top else None
     if ("next_hop" in top) == ("servers" in top):
         problems.append("next_hop, servers: exactly one of the two tables is expected.")
+    if not problems:  # else it would be of what is not there
+        problems += _inconsistent(client_side, server_side, next_hop, servers)
     table = top.table("timeouts") if "timeouts" in top else _Table(problems, "timeouts", {})
     seconds = "a number of seconds above 0"
     timeouts = Timeouts(
@@ -214,11 +279,15 @@ def parse(data: dict[str, Any]) -> Settings:
         }
     )
     limits = _limits(top.table("limits")) if "limits" in top else Limits()
+    metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     workers = top.take("workers", _workers, "1 to 64 processes", 0)
+    xferlog = top.take("xferlog", _flag, "true or false", False)
     top.done()
     if problems:
         raise ConfigError(problems)
-    return Settings(hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers)
+    return Settings(
+        hop, host, client_side, server_side, next_hop, servers, timeouts, limits, workers, xferlog, metrics
+    )
 
 
 class _Table:
@@ -305,6 +374,9 @@ def _leg(table: _Table) -> dict[str, Any]:
         "listen": table.take("listen", PortRange.parse, ports),
         "source": table.take("source", PortRange.parse, ports),
         "peer_ports": _peer_ports(table, ports),
+        "data_networks": table.take("data_networks", _networks, "a list of networks")
+        if "data_networks" in table
+        else (),
         "commands": tuple(_command_rule(each) for each in table.list_of_tables("commands"))
         if "commands" in table
         else (),
@@ -315,14 +387,18 @@ def _command_rule(table: _Table) -> CommandRule:
     keys: dict[str, tuple[Callable[[Any], Any], str]] = {
         "networks": (_networks, "a list of networks"),
         "preset": (PRESETS.__getitem__, " or ".join(PRESETS)),
+        "names": (_list(_name), "a list of names"),
         "anonymous": (_flag, "true or false"),
+        "allow": (_list(_verb), "a list of verbs"),
         "deny": (_list(_verb), "a list of verbs"),
     }
     found = {key: table.take(key, *keys[key]) for key in keys if key in table}
     return CommandRule(
-        networks=found.get("networks") or _EVERYBODY,
+        networks=found.get("networks") or (() if "names" in found else _EVERYBODY),
+        names=found.get("names") or (),
         uses=found.get("preset"),
         anonymous=bool(found.get("anonymous")),
+        allow=frozenset(found.get("allow") or ()),
         deny=frozenset(found.get("deny") or ()),
     )
 
@@ -345,14 +421,62 @@ def _peer_ports(table: _Table, expected: str) -> PeerPorts:
 
 def _limits(table: _Table) -> Limits:
     named = [f.name for f in fields(Limits) if f.name in table]
-    return Limits(**{name: table.take(name, _count, "a number above 0") for name in named})
+    kinds = {"command_line": (_line_length, "a length of 512 to 65536 bytes")}
+    number = (_count, "a number above 0")
+    return Limits(**{name: table.take(name, *kinds.get(name, number)) for name in named})
+
+
+def _metrics(table: _Table) -> Metrics:
+    return Metrics(
+        table.take("address", _address, "an IP address"),
+        table.take("port", _port, "a port of 1 to 65535"),
+        table.take("peers", _networks, "a list of networks"),
+    )
+
+
+def _inconsistent(
+    client_side: ClientSide, server_side: ServerSide, next_hop: NextHop | None, servers: Servers | None
+) -> list[str]:
+    """What the tables say of interception that does not go together, a sentence for each."""
+    found = []
+    if server_side.client_source and client_side.intercept is not Intercept.TPROXY:
+        found.append("server_side.client_source: found true, expected false without tproxy.")
+    if client_side.intercept:
+        if client_side.identity:
+            found.append("client_side.identity: found true, expected false with client_side.intercept.")
+        if servers and servers.fixed:
+            found.append("servers.fixed: unexpected with client_side.intercept: clients address the server.")
+        if servers and servers.names:
+            found.append("servers.names: unexpected with client_side.intercept: clients name no server.")
+        if next_hop and not next_hop.user_at_host:
+            found.append("next_hop.user_at_host: found false, expected true with client_side.intercept.")
+    elif next_hop and next_hop.user_at_host:
+        found.append("next_hop.user_at_host: found true, expected false without client_side.intercept.")
+    return found
+
+
+def _server_side(table: _Table) -> ServerSide:
+    return ServerSide(**_leg(table), client_source=table.take("client_source", _flag, "true or false", False))
 
 
 def _client_side(table: _Table) -> ClientSide:
+    intercepts = "intercept" in table
     return ClientSide(
         **_leg(table),
+        intercept=table.take("intercept", Intercept, "redirect or tproxy") if intercepts else None,
+        destinations=table.take("destinations", _networks, "a list of networks") if intercepts else (),
+        destination_ports=table.take("destination_ports", _list(_port), "a list of ports of 1 to 65535")
+        if intercepts
+        else (),
+        further_hops=table.take("further_hops", _list(_address), "a list of addresses", ())
+        if intercepts
+        else (),
         peers=table.take("peers", _networks, "a list of networks"),
         control_port=table.take("control_port", _port, "a port of 1 to 65535"),
+        greeting=table.take("greeting", _greeting, "1 to 20 printable lines of at most 200 characters")
+        if "greeting" in table
+        else (),
+        identity=table.take("identity", _flag, "true or false", False),
     )
 
 
@@ -379,7 +503,13 @@ def _next_hop(table: _Table) -> NextHop:
         )
         for entry in table.list_of_tables("hosts")
     )
-    return NextHop(hosts, table.take("control_port", _port, "a port of 1 to 65535"))
+    return NextHop(
+        hosts,
+        table.take("control_port", _port, "a port of 1 to 65535"),
+        bool(table.take("order", _ORDERS.__getitem__, " or ".join(_ORDERS), False)),
+        table.take("identity", _flag, "true or false", False),
+        table.take("user_at_host", _flag, "true or false", False),
+    )
 
 
 def _servers(table: _Table) -> Servers:
@@ -392,6 +522,7 @@ def _servers(table: _Table) -> Servers:
         resolvers=table.take("resolvers", _list(_address), "a list of IP addresses")
         if "resolvers" in table
         else (),
+        names=table.take("names", _list(_name), "a list of names") if "names" in table else (),
     )
     if servers.fixed and isinstance(servers.fixed.host, str) and not servers.resolvers:
         table.problem(
@@ -404,6 +535,17 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError
     return value
+
+
+def _greeting(value: Any) -> tuple[str, ...]:
+    lines = _list(str)(value)
+    if (
+        len(lines) > 20
+        or any(len(line) > 200 or not line.isprintable() for line in lines)
+        or lines != tuple(value)
+    ):
+        raise ValueError
+    return lines
 
 
 def _mode(value: Any) -> tuple[Mode, ...]:
@@ -451,9 +593,16 @@ def _verb(value: Any) -> bytes:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**48:
         raise ValueError
     return value
+
+
+def _line_length(value: Any) -> int:
+    number = _count(value)
+    if not 512 <= number <= 65536:
+        raise ValueError
+    return number
 
 
 def _workers(value: Any) -> int:
@@ -475,6 +624,17 @@ def _fixed(value: Any) -> Fixed:
 
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def plain_name(name: str) -> str:
+    """Return the one form of a DNS name: lower case, no dot at its end."""
+    return name.lower().removesuffix(".")
+
+
+def _name(value: Any) -> str:
+    if not _NAME.fullmatch(_text(value)):
+        raise ValueError
+    return plain_name(value)
 
 
 def split_host(text: str, port: int) -> tuple[Address | str, int]:

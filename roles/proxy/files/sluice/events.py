@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sluice.config import Settings
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address, endpoint
 
@@ -27,10 +28,11 @@ class Leg(Enum):
 
 
 class Timer(Enum):
-    """The timers of a session."""
+    """The timers of a session; its deadlines say which run, and an event when one is over."""
 
     __hash__ = object.__hash__  # as above
 
+    IDENTITY = "identity"  # the header of the hop before (14.1)
     CONNECT = "connect"  # one attempt at the control connection
     GREETING = "greeting"
     LINE = "line"  # a command line that has begun (2.11)
@@ -52,6 +54,16 @@ class Endpoint:
 
     def __str__(self) -> str:
         return endpoint(self.address, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSocket:
+    """A socket of a transfer. accepts: it listens, or came from a listener. peer None: nobody's yet."""
+
+    leg: Leg
+    accepts: bool
+    local: Endpoint
+    peer: Endpoint | None
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -192,6 +204,18 @@ class Kill:
     """An operator ends the session."""
 
 
+@dataclass(frozen=True, slots=True)
+class Enforce:
+    """Hold the session to other settings (POLICY F9); `refused` says why its data sockets do not fit them.
+
+    A transfer that does not fit may finish, and is reset when this comes with `now`.
+    """
+
+    settings: Settings
+    refused: str
+    now: bool
+
+
 Event = (
     Received
     | Ended
@@ -210,6 +234,7 @@ Event = (
     | Expired
     | Stop
     | Kill
+    | Enforce
 )
 
 
@@ -234,10 +259,15 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open the control connection to the server, from `local`."""
+    """Open the control connection to the server, from `local`.
+
+    transparent: that is an address of somebody else's (9.2); and not from port `avoid` of it.
+    """
 
     local: Address
     to: Endpoint
+    transparent: bool = False
+    avoid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +279,13 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Listen for a data connection on a free port of the range."""
+    """Listen for a data connection on a free port of the range; transparent: at somebody else's address."""
 
     transfer: int
     leg: Leg
     address: Address
     ports: PortRange
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +306,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Open a data connection from a free port of the range."""
+    """Open a data connection from a free port of the range; transparent: from somebody else's address."""
 
     transfer: int
     leg: Leg
     address: Address
     ports: PortRange
     to: Endpoint
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,21 +359,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Start a timer, or start it again."""
-
-    timer: Timer
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop a timer."""
-
-    timer: Timer
-
-
-@dataclass(frozen=True, slots=True)
 class Log:
     """Write a log record; of a transfer the net adds bytes and seconds."""
 
@@ -366,7 +383,5 @@ Action = (
     | Discard
     | Reset
     | Release
-    | Start
-    | Cancel
     | Log
 )

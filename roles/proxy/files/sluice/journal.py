@@ -15,6 +15,10 @@ _LINE_LIMIT = 4096  # PIPE_BUF: a pipe that can be written takes this much witho
 
 def encode(fields: Mapping[str, str]) -> bytes:
     """Write a record in the journal's native protocol (systemd: Native Journal Protocol)."""
+    if "\n" not in "".join(fields.values()):
+        return "".join([f"{key}={value}\n" for key, value in fields.items()]).encode(
+            "utf-8", "backslashreplace"
+        )
     out = bytearray()
     for key, value in fields.items():
         raw = value.encode("utf-8", "backslashreplace")
@@ -35,11 +39,13 @@ class Journal:
         if to_journal:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
-    def write(self, event: str, message: str, priority: int = 6, **fields: str) -> None:
-        """Write one record. event: SLUICE_EVENT; priority: 0-7 as syslog has them."""
+    def write(
+        self, event: str, message: str, priority: int = 6, identifier: str = "sluice", **fields: str
+    ) -> None:
+        """Write one record. event: SLUICE_EVENT; priority: 0-7 as syslog has them; identifier: for -t."""
         record = {"MESSAGE": message, "PRIORITY": str(priority), "SLUICE_EVENT": event} | fields
         if self._socket:
-            record["SYSLOG_IDENTIFIER"] = "sluice"
+            record["SYSLOG_IDENTIFIER"] = identifier
         try:
             written = self._send(record)
         except OSError:
@@ -61,4 +67,6 @@ class Journal:
 def show(raw: bytes) -> str:
     """Return bytes from the wire as text for a log: one line, nothing a terminal would obey (10.5)."""
     text = raw.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text[:2048]
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:2048]

@@ -16,7 +16,7 @@ class Memory:
     """Facts with an end. The clock is the caller's, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._until: dict[tuple[bytes, Endpoint], float] = {}
 
     def rests(self, host: Endpoint) -> bool:
@@ -45,10 +45,10 @@ class Memory:
 
     def _holds(self, fact: bytes, of: Endpoint) -> bool:
         until = self._until.get((fact, of))
-        return until is not None and self._clock() < until
+        return until is not None and self.clock() < until
 
     def _note(self, fact: bytes, of: Endpoint, seconds: float) -> None:
         self._until.pop((fact, of), None)
-        self._until[fact, of] = self._clock() + seconds
+        self._until[fact, of] = self.clock() + seconds
         if len(self._until) > _MOST:
             del self._until[next(iter(self._until))]

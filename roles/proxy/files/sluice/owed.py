@@ -26,54 +26,35 @@ class Entry:
         return self.own is None and self.verb.kind is Kind.FORWARD
 
 
-class Owed:
-    """A FIFO of entries; whose reply comes in is told by order and, beside a transfer, by code."""
+class Owed(list[Entry]):
+    """A FIFO of entries, appended when the command goes out and removed when its final reply is there.
 
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
+    Whose reply comes in is told by order and, beside a transfer, by code.
+    """
 
-    def __bool__(self) -> bool:
-        return bool(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, entry: Entry) -> bool:
-        return entry in self._entries
-
-    def add(self, entry: Entry) -> None:
-        """A command went out."""
-        self._entries.append(entry)
-
-    def settle(self, entry: Entry) -> None:
-        """Its final reply is there."""
-        self._entries.remove(entry)
-
-    def clear(self) -> None:
-        """The server is gone: it owes nothing any more."""
-        self._entries.clear()
+    __slots__ = ()
 
     def whose(self, code: int, current: Entry | None) -> Entry | None:
         """Return whose reply begins with `code`; None: nobody's (1.13). `current` is the client's command."""
-        if not self._entries:
+        if not self:
             return None
-        head = self._entries[0]
-        if head is current and head.verb.kind is Kind.TRANSFER and len(self._entries) > 1 and code in _ASIDE:
+        head = self[0]
+        if len(self) > 1 and head is current and head.verb.kind is Kind.TRANSFER and code in _ASIDE:
             if code == 225:  # only ABOR is answered so
-                return next((e for e in self._entries if e.verb.kind is Kind.ABOR), head)
-            return self._entries[1]
+                return next((e for e in self if e.verb.kind is Kind.ABOR), head)
+            return self[1]
         return head
 
     @property
     def abor(self) -> bool:
         """Whether an ABOR is among them."""
-        return any(e.verb.kind is Kind.ABOR for e in self._entries)
+        return any(e.verb.kind is Kind.ABOR for e in self)
 
     @property
     def swallowed_transfer(self) -> bool:
         """Whether the end of a transfer is among them that the client has heard about already."""
-        return any(e.own and e.verb.kind is Kind.TRANSFER for e in self._entries)
+        return any(e.own and e.verb.kind is Kind.TRANSFER for e in self)
 
     def forget_abor(self) -> None:
         """Some servers answer ABOR and its transfer with one reply."""
-        self._entries = [e for e in self._entries if e.verb.kind is not Kind.ABOR]
+        self[:] = [e for e in self if e.verb.kind is not Kind.ABOR]

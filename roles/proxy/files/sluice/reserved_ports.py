@@ -49,8 +49,10 @@ def merge(present: set[int], added: set[int], wanted: set[int]) -> tuple[set[int
 
 
 def wanted_ports(settings: config.Settings) -> set[int]:
-    """Return every data port of the four ranges (13.1)."""
+    """Return every data port of the four ranges (13.1), and that of scrapes."""
     spans = [r for side in (settings.client_side, settings.server_side) for r in (side.listen, side.source)]
+    if settings.metrics:
+        spans.append(PortRange(settings.metrics.port, settings.metrics.port))
     return {port for span in spans for port in range(span.first, span.last + 1)}
 
 

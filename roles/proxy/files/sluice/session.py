@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from sluice import access, events
 from sluice.client import ClientEnd
 from sluice.config import Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Action, Endpoint, Event, Leg, Timer
 from sluice.journal import show
 from sluice.login import Login
@@ -21,15 +23,18 @@ from sluice.memory import Memory
 from sluice.owed import Entry, Owed
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
+from sluice.protocol.identity import HeaderError, HeaderReader, Identity, write_header
 from sluice.protocol.lines import SYNCH, LineFault
-from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, reply
+from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, multiline, reply
 from sluice.protocol.verbs import Command, Kind, Mode, parse_command
+from sluice.tally import Tally
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
 
 _COLLECT = 1 << 20  # bytes of a reply that is read as a whole (FEAT, the end of a transfer)
 _PASSIVE = (227, 228, 229)  # name an address; the proxy asks for it, no client's command does
 _ASIDE = 8  # commands that may overtake a transfer before the first of them is answered
+_HEADER = 10.0  # s for the header of the hop before (14.1)
 _LINE = 30.0  # s for the rest of a command line (2.11)
 _ABOR_ANSWER = 10.0  # s after a transfer's end in which ABOR must be answered, or never is (5.4)
 
@@ -38,18 +43,35 @@ class Session:
     """The decisions of one session; `handle` takes each event, in order, and returns what to do."""
 
     def __init__(
-        self, settings: Settings, ident: str, peer: Endpoint, local: Address, memory: Memory
+        self,
+        settings: Settings,
+        ident: str,
+        peer: Endpoint,
+        local: Address,
+        memory: Memory,
+        *,
+        tally: Tally | None = None,
+        original: Endpoint | None = None,
     ) -> None:
-        """`peer`, `local`: the ends of the client's control connection; `memory`: what all sessions share."""
+        """`peer`, `local`: the ends of the client's control connection.
+
+        `memory`, `tally`: what all sessions share. `original`: the server that the client addressed, where
+        the connection was intercepted (9.1).
+        """
         self.settings = settings
         self.client_peer = peer
         self.client_local = local
+        self.original = original
         self.memory = memory
+        self.deadlines = Deadlines(memory.clock)
+        self.tally = tally or Tally()
         self.over = False  # what is left then is the net's to close
         self._upstream = Upstream(self)
         self._ident = ident
+        self._header = HeaderReader() if settings.client_side.identity else None  # None once it is whole
+        self._identity: Identity | None = None  # as the hop before said
         self._actions: list[Action] = []
-        self._client = ClientEnd(self.do)
+        self._client = ClientEnd(self.do, settings.limits.command_line, self.tally)
         self._login = Login(settings, peer.address)
         self._replies = ReplyReader()
         self._current: Entry | None = None  # the client's command that is being served
@@ -62,15 +84,8 @@ class Session:
         self._held = bytearray()  # what came behind it
         self._farewell: bytes | None = None  # the server left while a final reply was held
         self._stopping = False
-        self._timers: set[Timer] = set()
-        # of a verb that nobody here takes the server answers alone
-        self._hands: dict[Kind, Callable[[Command], None]] = {
-            Kind.USER: self._serve_user,
-            Kind.SETUP: self._serve_setup,
-            Kind.TRANSFER: self._serve_transfer,
-            Kind.ABOR: self._serve_abor,
-            Kind.QUIT: self._serve_quit,
-        }
+        self._gone = ""  # why the settings of now have no place for it: it ends with its transfer (F9)
+        self.doomed = False  # a transfer runs that they do not carry, or that ends with the proxy
 
     # --- the outside -----------------------------------------------------------------------------
 
@@ -96,20 +111,29 @@ class Session:
 
     def start(self) -> list[Action]:
         """Return what to do first."""
-        self._log("session-start", f"session from {self.client_peer}")
+        if self._header:
+            self.deadlines.start(Timer.IDENTITY, _HEADER)
+            return self._flush()
+        self._begin()
+        return self._settle(event=None)
+
+    def _begin(self) -> None:
+        """It is known whose session this is."""
+        way = f" by way of {self.client_peer}" if self._identity else ""
+        self._log("session-start", f"session from {self._named_client()}{way}")
         total = self.settings.timeouts.total
         if total is not None:
-            self._start(Timer.TOTAL, total)
+            self.deadlines.start(Timer.TOTAL, total)
         servers = self.settings.servers
         if self.settings.next_hop:
-            hop = self.settings.next_hop
-            everyone = tuple(address for host in hop.hosts for address in host.addresses)  # in order (15.1)
-            self._dead(self._upstream.connect(everyone, hop.control_port))
+            self._dead(self._upstream.go_on(self.settings.next_hop))
+        elif self.original:
+            self._dead(self._upstream.choose(self.original.address, self.original.port))
         elif servers and servers.fixed:
             self._dead(self._upstream.choose(servers.fixed.host, servers.fixed.port))
         else:
-            self._client.send(reply(f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."))
-        return self._settle(event=None)
+            own = f"220 {self.settings.hop}: FTP proxy ready, log in as user@host."
+            self._client.send(self._greeting() or reply(own))
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event; return what to do."""
@@ -117,6 +141,16 @@ class Session:
             if isinstance(event, events.Incoming):
                 self.do(events.Drop(event.transfer, event.token))
             return self._flush()
+        if self._header:
+            self._introduce(self._header, event)
+            if self._header:
+                return self._flush()
+        else:
+            self._take(event)
+        self._go_on()
+        return self._settle(event)
+
+    def _take(self, event: Event) -> None:
         match event:
             case events.Received(leg=Leg.CLIENT, data=data):
                 self._client.feed(data)
@@ -128,6 +162,7 @@ class Session:
                 self._server_ended()
             case events.Connected(local=local):
                 self._upstream.connected(local)
+                self._introduce_onward()
             case events.ConnectFailed(cause=cause):
                 self._dead(self._upstream.failed(cause))
             case events.Resolved():
@@ -138,11 +173,10 @@ class Session:
                 self._stop(now)
             case events.Kill():
                 self._end("this session was ended by an operator", "proxy-error")
+            case events.Enforce():
+                self._enforce(event)
             case _:
                 self._data(event)
-        self._advance()
-        self._pump()
-        return self._settle(event)
 
     def crash(self) -> list[Action]:
         """End the session after an error of the proxy's own (6.4)."""
@@ -160,11 +194,12 @@ class Session:
 
     def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
         """Send the proxy's own command to the server."""
-        self._owed.add(Entry(parse_command(line).verb, None, answered))
+        self._owed.append(Entry(parse_command(line).verb, None, answered))
         self.do(events.Send(Leg.SERVER, line + b"\r\n"))
 
-    def refused(self, reason: str) -> None:
-        """Log a refusal."""
+    def refused(self, reason: str, cause: str = "other") -> None:
+        """Log a refusal, and count it by its cause (tally.CAUSES)."""
+        self.tally.refused(cause)
         self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason)
 
     def warn(self, sentence: str) -> None:
@@ -176,15 +211,6 @@ class Session:
     def _flush(self) -> list[Action]:
         actions, self._actions = self._actions, []
         return actions
-
-    def _start(self, timer: Timer, seconds: float) -> None:
-        self._timers.add(timer)
-        self.do(events.Start(timer, seconds))
-
-    def _cancel(self, timer: Timer) -> None:
-        if timer in self._timers:
-            self._timers.discard(timer)
-            self.do(events.Cancel(timer))
 
     def _answer(self, code: int, sentence: str) -> None:
         """Answer the client in the proxy's own words, naming the hop."""
@@ -198,35 +224,105 @@ class Session:
         fields = {
             "SLUICE_HOP": self.settings.hop,
             "SLUICE_SESSION": self._ident,
-            "SLUICE_CLIENT": str(self.client_peer),
+            "SLUICE_CLIENT": str(self._named_client()),
         }
+        if self._identity:
+            fields["SLUICE_PEER"] = str(self.client_peer)
         if self._login.user:
             fields["SLUICE_USER"] = show(self._login.user)
         if self.server_name:
             fields["SLUICE_SERVER"] = str(self.server_peer)
+        if self.original:
+            fields["SLUICE_DESTINATION"] = str(self.original)
         return fields
+
+    # --- carried identity ------------------------------------------------------------------------
+
+    def _introduce(self, header: HeaderReader, event: Event) -> None:
+        """Learn from the hop before for whom it comes; what is no header gets no reply (14.1)."""
+        cause = ""
+        match event:
+            case events.Received(data=data):
+                try:
+                    header.feed(data)
+                except HeaderError as error:
+                    cause = str(error)
+            case events.Ended():
+                cause = "the connection ended before its PROXY header was whole"
+            case events.Expired():
+                cause = f"no whole PROXY header within {_HEADER:g} s"
+            case events.Enforce(settings=settings):
+                cause = self._place_refused(settings)
+                if not cause:
+                    self.settings = self._login.settings = settings
+            case _:
+                cause = "the proxy is shutting down"
+        if cause:
+            self.refused(f"{self.client_peer}: {cause}")
+            self.deadlines.cancel(Timer.IDENTITY)
+            self.do(events.Close(Leg.CLIENT))
+            self.over = True
+        elif header.rest is not None:
+            self.deadlines.cancel(Timer.IDENTITY)
+            self._header = None
+            self._identity = header.identity
+            if self._identity and self._identity.session:
+                self._ident = self._identity.session
+            self._begin()
+            self._client.feed(header.rest)
+
+    def _introduce_onward(self) -> None:
+        """Tell a next hop that wants to know for whom this session is, before all else (14.1, 14.2)."""
+        if self.settings.next_hop and self.settings.next_hop.identity:
+            client = self.client_peer
+            to = self.original or Endpoint(self.client_local, self.settings.client_side.control_port)
+            own = Identity(client.address, client.port, to.address, to.port, "")
+            header = write_header(replace(self._identity or own, session=self._ident))
+            self.do(events.Send(Leg.SERVER, header))
+
+    def _named_client(self) -> Endpoint:
+        """The client as logs name it. What a client may do is asked of `client_peer` always (10.1)."""
+        who = self._identity
+        return Endpoint(who.client, who.client_port) if who else self.client_peer
+
+    def _shown(self, command: Command) -> dict[str, str]:
+        """What a transfer's record says of its command."""
+        return {
+            "SLUICE_COMMAND": show(command.verb.name),
+            "SLUICE_FILE": show(command.argument),
+            "SLUICE_TYPE": show(self._login.type),
+        }
 
     # --- from the client -------------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Serve the client's commands as far as they may be served now."""
-        while self._client.waiting and not self._busy() and not self.over:
-            self._serve(self._client.waiting.pop(0))
+    def _go_on(self) -> None:
+        """Go on with the transfer, and serve the client's commands as far as they may be served now."""
+        self._advance()
+        if self._gone and not self._transferring:
+            self._end(self._gone)
+        waiting = self._client.waiting
+        while waiting and not self.over and not self._busy():
+            self._serve(waiting.pop(0))
             self._advance()
         if self.over:
             return
-        if self._client.waiting:
+        if waiting:
             self._overtake()
-        if self._client.gone and not self._client.waiting and self._current is None:
+        if self._client.gone and not waiting and self._current is None:
             self._end("")
         elif self._stopping and not self._busy():
             self._end("the proxy is shutting down")
 
+    @property
+    def _transferring(self) -> bool:
+        return self._current is not None and self._current.verb.kind is Kind.TRANSFER
+
     def _busy(self) -> bool:
-        connecting = self._upstream.phase not in (Phase.NONE, Phase.READY)
-        talking = self._transfer is not None and self._transfer.server.talking
-        served = self._current is not None or bool(self._owed) or self._client.within_reply
-        return served or connecting or talking
+        if self._current is not None or self._owed or self._client.within_reply:
+            return True
+        if self._transfer is not None and self._transfer.server.talking:
+            return True
+        return self._upstream.phase not in (Phase.NONE, Phase.READY)
 
     def _overtake(self) -> None:
         """Serve what may be served while a transfer runs: ABOR from anywhere, STAT and NOOP in turn (5.1)."""
@@ -259,7 +355,8 @@ class Session:
         elif command.verb.opens and self._upstream.phase is Phase.NONE:
             self._serve_open(command)
         else:
-            self._hands.get(command.verb.kind, self._forward)(command)
+            hand = _HANDS.get(command.verb.kind, Session._forward)
+            hand(self, command)
 
     def _denied(self, command: Command) -> str:
         ready = self._upstream.phase is Phase.READY
@@ -268,7 +365,7 @@ class Session:
     def _deny(self, command: Command) -> None:
         """Answer in place of the server (7.9): 530 to a login, else 550 as servers do."""
         reason = self._denied(command)
-        self.refused(reason)
+        self.refused(reason, "command")
         self._answer(530 if command.verb.kind is Kind.USER else 550, reason)
 
     def _serve_quit(self, command: Command) -> None:
@@ -286,7 +383,7 @@ class Session:
         entry = Entry(command.verb, command)
         if not aside:
             self._current = entry
-        self._owed.add(entry)
+        self._owed.append(entry)
         if command.verb.kind is Kind.ABOR and self.settings.next_hop:
             self.do(events.Send(Leg.SERVER, SYNCH, urgent=True))  # 5.3; a server gets the plain form
         self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
@@ -295,7 +392,7 @@ class Session:
         plain = self._login.opened and b"@" not in command.argument
         if plain or not self._login.chooses:
             self._login.user = command.argument
-            self._forward(command)
+            self._forward_user(command)
             return
         destination = access.parse_destination(command.argument, 21)
         if destination is None:
@@ -311,6 +408,20 @@ class Session:
             return
         self._go(destination, parse_command(command.line[:5] + destination.user))
 
+    def _forward_user(self, command: Command) -> None:
+        """Tell the next hop the server, where it is to be told; an @ of the client is data for S (9.5)."""
+        if self._tells_server and not command.argument:
+            self._client.send(reply("501 USER wants a name."))
+        elif self._tells_server:
+            self._forward(parse_command(b"%s@%s" % (command.line, str(self.original).encode())))
+        else:
+            self._forward(command)
+
+    @property
+    def _tells_server(self) -> bool:
+        hop = self.settings.next_hop
+        return self.original is not None and hop is not None and hop.user_at_host
+
     def _serve_open(self, command: Command) -> None:
         destination = access.parse_place(command.argument, 21)
         if destination is None:
@@ -322,7 +433,7 @@ class Session:
         """Connect the session to the server that the client chose by `command`."""
         reason = access.destination_refused(self.settings, destination.host, destination.port)
         if reason:
-            self.refused(reason)
+            self.refused(reason, "destination")
             self._answer(530, reason)
             return
         self._login.user = destination.user
@@ -337,7 +448,7 @@ class Session:
         target, text = access.read_setup(command, self.settings, self.client_peer)
         if text:
             if verb.mode is Mode.ACTIVE:
-                self.refused(text)
+                self.refused(text, "port-command")
             self._client.send(reply(text))
             return
         self._drop_setup()  # 3.18
@@ -361,7 +472,7 @@ class Session:
 
     def _drop_setup(self) -> None:
         if self._transfer:
-            self._transfer.close("", "", "")
+            self._transfer.close("", {})
             self._transfer = None
 
     def _abort(self, command: Command) -> None:
@@ -397,13 +508,17 @@ class Session:
     # --- from the server -------------------------------------------------------------------------
 
     def _from_server(self, data: bytes) -> None:
+        whole = False
         for item in self._replies.feed(data):
+            if whole:  # after the last one `handle` goes on
+                self._go_on()
             if self.over:
                 return
             if isinstance(item, ReplyFault):
                 self._not_ftp(item.reason)
             else:
                 self._reply_line(item)
+                whole = item.last
 
     def _not_ftp(self, reason: str) -> None:
         self.warn(f"{self.server_name}: {reason}")
@@ -437,11 +552,11 @@ class Session:
         if line.last:
             raw = bytes(self._collected) if self._collected is not None else b""
             self._reply(self._receiver, line.code, raw)
-            self._advance()
-            self._pump()
 
     def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
         """Deal with a whole reply; `raw` is empty when it has been relayed already."""
+        if code >= 400:
+            self.tally.reply(Leg.SERVER, code)
         if self._upstream.phase is Phase.GREETING:
             self._greeted(code, raw)
         elif code == 421:  # 1.13
@@ -461,9 +576,11 @@ class Session:
                     self._transfer.sent()
                 self._transfer.answered(code)
         else:
-            self._owed.settle(entry)
+            self._owed.remove(entry)
             if not self._owed and self._transfer is None:
-                self._cancel(Timer.ABORT)
+                self.deadlines.cancel(Timer.ABORT)
+            elif entry.own and entry.verb.kind is Kind.TRANSFER and self._owed.abor:
+                self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
             self._final_reply(entry, code, raw)
 
     def _final_reply(self, entry: Entry, code: int, raw: bytes) -> None:
@@ -481,12 +598,14 @@ class Session:
         if entry is self._current:
             self._current = None
         self._login.answered(kind, code)
+        if entry.command and entry.verb.name == b"TYPE" and code < 300:
+            self._login.type = entry.command.argument.strip(b" ")[:1].upper()
         if kind is Kind.REIN and code < 300:  # 2.9
             self._drop_setup()
         elif kind is Kind.QUIT and code < 500:
             self._end("", final=True)
         elif kind is Kind.ABOR and code == 225 and self._current and self._current in self._owed:
-            self._owed.settle(self._current)  # the server says that no transfer runs: it has answered both
+            self._owed.remove(self._current)  # the server says that no transfer runs: it has answered both
             self._conclude("aborted", b"")
 
     def _pass_on(self, raw: bytes) -> None:
@@ -513,7 +632,7 @@ class Session:
             return
         self._upstream.greeted()
         if shown:
-            self._client.send(raw)
+            self._client.send((not chosen and self._greeting()) or self._ready() or raw)
             self._login.opened = chosen is not None
             self._current = None
         elif chosen and chosen.command and self._denied(chosen.command):
@@ -521,6 +640,14 @@ class Session:
             self._deny(chosen.command)
         elif chosen and chosen.command:
             self._forward(chosen.command)
+
+    def _greeting(self) -> bytes:
+        """The 220 in the admin's words, b"" where there are none (2.1)."""
+        return multiline(220, self.settings.client_side.greeting)
+
+    def _ready(self) -> bytes:
+        """The 220 of a hop that tells the next one the server: that one's own asks for user@host."""
+        return reply(f"220 {self.settings.hop}: FTP proxy ready.") if self._tells_server else b""
 
     def _server_ended(self) -> None:
         if self._upstream.phase is Phase.CONNECTING:
@@ -557,7 +684,7 @@ class Session:
         elif isinstance(event, events.ListenFailed) and event.leg is Leg.CLIENT:
             self._current = None
             self._drop_setup()
-            self.refused(event.cause)
+            self.refused(event.cause, "no-port")
             self._answer(425, event.cause)
         else:
             transfer.handle(event)
@@ -568,7 +695,8 @@ class Session:
         if self._current.verb.extended:
             self._client.send(reply(addresses.format_229(port)))
         else:
-            public = self.settings.client_side.public(self.client_local)
+            address = self.client_local if self.original is None else self.original.address  # 9.3
+            public = self.settings.client_side.public(address)
             self._client.send(reply(addresses.format_227(public, port)))
         self._current = None
         transfer.server.begin()
@@ -609,12 +737,12 @@ class Session:
             self._client.send(bytes(self._held))
             self._held.clear()
         if command:
-            transfer.close(outcome, show(command.verb.name), show(command.argument))
+            transfer.close(outcome, self._shown(command))
         if self._farewell is not None:
             self._client.send(self._farewell)
             self._end("", final=True)
         elif self._owed.abor:
-            self._start(Timer.ABORT, _ABOR_ANSWER)
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
 
     def _give_up(self, code: int, cause: str, outcome: str) -> None:
         """Tell the client now; what the server still says about this transfer is swallowed (3.21)."""
@@ -627,12 +755,12 @@ class Session:
             current.own = _swallow
             if silent:  # the server has no data connection whose end could tell it
                 self.ask(b"ABOR", _swallow)
-            self._start(Timer.ABORT, _ABOR_ANSWER)
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
 
     # --- time, and the end -----------------------------------------------------------------------
 
     def _expired(self, timer: Timer) -> None:
-        self._timers.discard(timer)
+        self.deadlines.cancel(timer)
         times = self.settings.timeouts
         if timer is Timer.CONNECT:
             self._dead(self._upstream.expired())
@@ -655,11 +783,12 @@ class Session:
 
     def _abort_unanswered(self) -> None:
         """A server may answer ABOR and its transfer with one reply, or need ABOR to wake up."""
-        if self._owed.swallowed_transfer and not self._owed.abor:
-            self.ask(b"ABOR", _swallow)
-            self._start(Timer.ABORT, _ABOR_ANSWER)
-        else:
+        if not self._owed.swallowed_transfer:
             self._owed.forget_abor()
+        elif not self._owed.abor:
+            self.ask(b"ABOR", _swallow)
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
+        # else the transfer's own answer comes first, and from then on the time counts
 
     @property
     def ident(self) -> str:
@@ -675,7 +804,37 @@ class Session:
     def _stop(self, now: bool) -> None:
         self._stopping = True
         if now:
+            self.doomed = self._transferring
             self._end("the proxy is shutting down", "proxy-error")
+
+    def _enforce(self, event: events.Enforce) -> None:
+        """Go on under other settings: what they do not carry ends, a transfer when it must (F9)."""
+        gone = self._place_refused(event.settings)
+        if gone and (event.now or not self._transferring):
+            self.doomed = self._transferring
+            self._end(gone)
+            return
+        self._gone = gone
+        if not gone:
+            self.settings = self._login.settings = event.settings
+        transfer = self._transfer
+        refused = gone or event.refused or (transfer.uncarried if transfer else "")
+        self.doomed = bool(refused and self._transferring)
+        if transfer and refused and not self._transferring:
+            self._drop_setup()
+        elif transfer and refused and event.now:
+            transfer.forbid(refused)
+
+    def _place_refused(self, settings: Settings) -> str:
+        """Why those settings have no place for this session; "" when they have."""
+        upstream, phase = self._upstream, self._upstream.phase
+        gone = access.session_refused(settings, self.client_peer, self.client_local, self.original)
+        if _way(settings) != _way(self.settings):
+            gone = gone or "the way to the servers is another one"
+        elif phase in (Phase.CONNECTING, Phase.GREETING, Phase.READY):
+            local = None if phase is Phase.CONNECTING else upstream.local
+            gone = gone or access.upstream_refused(settings, upstream.peer, local)
+        return f"the settings have changed: {gone}" if gone else ""
 
     def _end(self, cause: str, outcome: str = "proxy-error", final: bool = False) -> None:
         """End the session: 421 with `cause` if there is one, RST on data, QUIT to the server (1.14, 6.x).
@@ -689,7 +848,7 @@ class Session:
         if transfer and self._current and broken:
             command = self._current.command
             assert command is not None  # noqa: S101 - a client's command
-            transfer.close(outcome, show(command.verb.name), show(command.argument))
+            transfer.close(outcome, self._shown(command))
         else:
             self._drop_setup()
         self._transfer = None
@@ -701,8 +860,7 @@ class Session:
             self.do(events.Send(Leg.SERVER, b"QUIT\r\n"))
         self.do(events.Close(Leg.SERVER))
         self.do(events.Close(Leg.CLIENT))
-        for timer in Timer:
-            self.do(events.Cancel(timer))
+        self.deadlines.clear()
         self._log("session-end", f"session ended: {cause}" if cause else "session ended")
         self.over = True
 
@@ -710,29 +868,49 @@ class Session:
         """Run the timers that fit where the session stands, after `event`."""
         if self.over:
             return self._flush()
-        times = self.settings.timeouts
-        if not self._client.line_open:
-            self._cancel(Timer.LINE)
-        elif self._client.heard or Timer.LINE not in self._timers:  # each line has its own time
-            self._start(Timer.LINE, _LINE)
+        times, client = self.settings.timeouts, self._client
+        start, at = self.deadlines.start, self.deadlines.at
+        if not client.line_open:
+            at.pop(Timer.LINE, None)
+        elif client.heard or Timer.LINE not in at:  # each line has its own time
+            start(Timer.LINE, _LINE)
         moving = self._transfer is not None and self._transfer.moving
-        if (self._owed or self._final or self._client.within_reply) and not moving:
+        if (self._owed or self._final or client.within_reply) and not moving:
             replied = isinstance(event, events.Received) and event.leg is Leg.SERVER
-            if replied or Timer.REPLY not in self._timers:
-                self._start(Timer.REPLY, times.reply)
+            if replied or Timer.REPLY not in at:
+                start(Timer.REPLY, times.reply)
         else:
-            self._cancel(Timer.REPLY)
+            at.pop(Timer.REPLY, None)
         if self._busy():
-            self._cancel(Timer.IDLE)
-        elif self._client.heard or Timer.IDLE not in self._timers:  # only a whole command is a sign of life
-            self._start(Timer.IDLE, times.idle)
-        self._client.heard = False
-        greeted = self._login.chooses or self._upstream.phase is Phase.READY
-        if self._login.done or not greeted:
-            self._cancel(Timer.LOGIN)
-        elif Timer.LOGIN not in self._timers:
-            self._start(Timer.LOGIN, times.login)
+            at.pop(Timer.IDLE, None)
+        elif client.heard or Timer.IDLE not in at:  # only a whole command is a sign of life
+            start(Timer.IDLE, times.idle)
+        client.heard = False
+        if self._login.done or not (self._login.chooses or self._upstream.phase is Phase.READY):
+            at.pop(Timer.LOGIN, None)
+        elif Timer.LOGIN not in at:
+            start(Timer.LOGIN, times.login)
         return self._flush()
+
+
+def _way(settings: Settings) -> tuple[object, ...]:
+    """Whether a next hop follows, or who names the server; how it is known, and whose address it sees."""
+    return (
+        settings.next_hop is None,
+        settings.servers is not None and settings.servers.fixed is None,
+        settings.client_side.intercept,
+        settings.server_side.client_source,
+    )
+
+
+# Of a verb that nobody here takes the server answers alone.
+_HANDS: Final[dict[Kind, Callable[[Session, Command], None]]] = {
+    Kind.USER: Session._serve_user,
+    Kind.SETUP: Session._serve_setup,
+    Kind.TRANSFER: Session._serve_transfer,
+    Kind.ABOR: Session._serve_abor,
+    Kind.QUIT: Session._serve_quit,
+}
 
 
 def _swallow(code: int, raw: bytes) -> None:

@@ -9,11 +9,13 @@ from typing import Protocol
 
 from sluice import access, events
 from sluice.config import LegSettings, Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol import addresses
 from sluice.protocol.addresses import Address
 from sluice.protocol.verbs import Mode
+from sluice.tally import Tally
 
 _NOT_KNOWN = (500, 501, 502, 522)  # the server lacks the verb, or the protocol of its argument
 
@@ -24,6 +26,8 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
+    deadlines: Deadlines
+    tally: Tally
     memory: Memory  # of EPSV and EPRT, what the server is known to lack
 
     @property
@@ -44,8 +48,8 @@ class Control(Protocol):
     def ask(self, line: bytes, answered: Callable[[int, bytes], None]) -> None:
         """Send the proxy's own command to the server; `answered` gets code and whole reply."""
 
-    def refused(self, reason: str) -> None:
-        """Log what was refused, and why."""
+    def refused(self, reason: str, cause: str) -> None:
+        """Log what was refused, and why; count it by its cause."""
 
 
 class State(Enum):
@@ -68,7 +72,6 @@ class ServerSetUp:
     def __init__(self, control: Control, number: int, first: Mode) -> None:
         self._control = control
         self._number = number
-        self._leg: LegSettings = control.settings.server_side
         allowed = self._leg.modes
         self._modes = [m for m in (first, first.other) if m in allowed]
         self.mode = self._modes[0]
@@ -77,9 +80,16 @@ class ServerSetUp:
         self.outcome = "refused"
         self.port = 0  # the local port
         self.peer_port = 0
+        self.elsewhere: Address | None = (
+            None  # the far end's address where it is not its control connection's
+        )
         self.talking = False  # commands of the client would get between it and the server
         self._asked: set[bytes] = set()
         self.abandoned = False  # a newer set-up or an abort made it void: late replies count for nothing
+
+    @property
+    def _leg(self) -> LegSettings:
+        return self._control.settings.server_side
 
     def begin(self) -> None:
         """Try the first mode that is left."""
@@ -88,8 +98,8 @@ class ServerSetUp:
         if self.mode is Mode.PASSIVE:
             self._ask_passive()
         else:
-            local = self._control.server_local
-            self._control.do(events.Listen(self._number, Leg.SERVER, local, self._leg.listen))
+            leg, local = self._leg, self._control.server_local
+            self._control.do(events.Listen(self._number, Leg.SERVER, local, leg.listen, leg.foreign(local)))
 
     # A server that lacks the extended verb gets the plain one, for IPv4 only, and the other way round where
     # memory was wrong. It counts as lacking once the plain one served instead: else it refuses the mode.
@@ -114,7 +124,9 @@ class ServerSetUp:
     # --- passive ---
 
     def _ask_passive(self) -> None:
-        if self._lacks(b"EPSV"):
+        # where the address counts that the server names (3.7), it must name one: 229 does not
+        named = self._leg.data_networks and self._control.server_peer.address.version == 4
+        if self._lacks(b"EPSV") or named:
             self._ask(b"PASV", b"", self._pasv_answered)
         else:
             self._ask(b"EPSV", b"", self._epsv_answered)
@@ -135,38 +147,45 @@ class ServerSetUp:
             return
         if code == 227:
             self._served_instead(b"EPSV")
-            self._announced(addresses.parse_227(raw), raw)
+            self._announced(addresses.parse_227(raw), raw, addresses.address_in_227(raw))
         elif self._lacking(code, b"EPSV"):
             self._ask(b"EPSV", b"", self._epsv_answered)
         else:
             self._refused("PASV", code, raw)
 
-    def _announced(self, port: int | None, raw: bytes) -> None:
+    def _announced(self, port: int | None, raw: bytes, named: Address | None = None) -> None:
         if port is None:
             self._fail(f"{self._control.server_name} announced no port: {_text(raw)}")
             return
         control = self._control
-        to = Endpoint(control.server_peer.address, port)  # 3.7: never the address that 227 names
+        peer = control.server_peer.address
+        if named and access.data_elsewhere(
+            control.settings, self._leg, named
+        ):  # 3.7: else it counts for nothing
+            peer = named
+        to = Endpoint(peer, port)
         reason = access.data_port_refused(self._leg, to)
         if reason:  # 3.15: nothing is dialled, and nothing else is tried
             reason = f"{self._control.server_name} announced a port that is not allowed: {reason}"
-            self._control.refused(reason)
+            self._control.refused(reason, "data-port")
             self._fail(reason)
             return
         self.peer_port = port
+        self.elsewhere = None if peer == control.server_peer.address else peer
         self.talking = False
-        control.do(events.Start(Timer.SERVER_DATA, control.settings.timeouts.data_connect))
-        control.do(events.Dial(self._number, Leg.SERVER, control.server_local, self._leg.source, to))
+        control.deadlines.start(Timer.SERVER_DATA, control.settings.timeouts.data_connect)
+        leg, local = self._leg, control.server_local
+        control.do(events.Dial(self._number, Leg.SERVER, local, leg.source, to, leg.foreign(local)))
 
     def dialled(self, port: int) -> None:
         """The connection to the server stands, from this local port."""
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         self.port = port
         self.state = State.CONNECTED
 
     def dial_failed(self, cause: str, here: bool = False) -> None:
         """It does not; the mode that is left is tried, unless the fault is `here`."""
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         if here:
             self._fail(cause, "proxy-error")
             return
@@ -218,10 +237,11 @@ class ServerSetUp:
         if self.state is State.WAITING:  # pyftpdlib connects before it answers
             self.state = State.LISTENING
 
-    def connected(self, peer_port: int) -> None:
+    def connected(self, peer: Endpoint) -> None:
         """The server has connected to the listener."""
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
-        self.peer_port = peer_port
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
+        self.peer_port = peer.port
+        self.elsewhere = None if peer.address == self._control.server_peer.address else peer.address
         self.state = State.CONNECTED
 
     # --- both ---
@@ -246,7 +266,7 @@ class ServerSetUp:
         self._fail(cause, outcome)
 
     def _fail(self, cause: str, outcome: str = "refused") -> None:
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
         self.talking = False
         self.state = State.FAILED
         self.cause = cause

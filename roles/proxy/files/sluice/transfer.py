@@ -8,9 +8,9 @@ both data connections end with RST, whatever the server says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sluice import events
+from sluice import access, events
 from sluice.events import Endpoint, Leg, Timer
 from sluice.protocol.replies import reply
 from sluice.protocol.verbs import Mode
@@ -42,6 +42,8 @@ class Transfer:
         self.client = State.WAITING
         self._client_port = 0
         self._client_peer_port = target.port if target else 0
+        elsewhere = target and target.address != control.client_peer.address
+        self._client_elsewhere = target.address if target and elsewhere else None
         self.server = ServerSetUp(control, number, mode)
         self.verb_sent = False
         self.upload: bool | None = False  # None: not known yet
@@ -77,12 +79,21 @@ class Transfer:
         server = self.server.state in (State.LISTENING, State.CONNECTED)
         return server and (self.mode is Mode.PASSIVE or self.client is State.CONNECTED)
 
+    @property
+    def uncarried(self) -> str:
+        """Why the settings of now would not let it be set up so; "" when they would (F9)."""
+        settings = self._control.settings
+        for leg, mode in ((settings.client_side, self.mode), (settings.server_side, self.server.mode)):
+            if mode not in leg.modes:
+                return f"leg {leg.leg} does not allow {mode.value} transfers"
+        return access.data_port_refused(settings.client_side, self._target) if self._target else ""
+
     # --- set-up ---
 
     def listen(self) -> None:
         """Listen for a passive client, on the very address of its control connection (3.3)."""
-        leg = self._control.settings.client_side
-        self._control.do(events.Listen(self.number, Leg.CLIENT, self._control.client_local, leg.listen))
+        leg, local = self._control.settings.client_side, self._control.client_local
+        self._control.do(events.Listen(self.number, Leg.CLIENT, local, leg.listen, leg.foreign(local)))
 
     def listening(self, port: int) -> None:
         """The listener for the client is up."""
@@ -94,9 +105,9 @@ class Transfer:
         self.upload = upload
         if self._target and self.client is State.WAITING:
             control = self._control
-            control.do(events.Start(Timer.CLIENT_DATA, control.settings.timeouts.data_connect))
-            source = control.settings.client_side.source
-            control.do(events.Dial(self.number, Leg.CLIENT, control.client_local, source, self._target))
+            control.deadlines.start(Timer.CLIENT_DATA, control.settings.timeouts.data_connect)
+            leg, local, to = control.settings.client_side, control.client_local, self._target
+            control.do(events.Dial(self.number, Leg.CLIENT, local, leg.source, to, leg.foreign(local)))
 
     def handle(self, event: events.Event) -> None:
         """Take in what the net says of this transfer; the session looks at the result."""
@@ -110,7 +121,7 @@ class Transfer:
             case events.Dialled(leg=Leg.SERVER, port=port):
                 self.server.dialled(port)
             case events.Dialled(port=port):
-                self._control.do(events.Cancel(Timer.CLIENT_DATA))
+                self._control.deadlines.cancel(Timer.CLIENT_DATA)
                 self._client_port = port
                 self.client = State.CONNECTED
             case events.DialFailed(leg=Leg.SERVER, cause=cause, here=here) if self.verb_sent:
@@ -142,17 +153,21 @@ class Transfer:
         control = self._control
         client = event.leg is Leg.CLIENT
         owner = control.client_peer.address if client else control.server_peer.address
-        if event.peer.address != owner:  # 3.16
+        leg = control.settings.client_side if client else control.settings.server_side
+        elsewhere = event.peer.address != owner
+        if elsewhere and not access.data_elsewhere(control.settings, leg, event.peer.address):  # 3.16
             control.do(events.Drop(self.number, event.token))
-            control.refused(f"data connection from {event.peer}, expected one from {owner}")
+            reason = f"data connection from {event.peer}, expected one from {owner}"
+            control.refused(reason, "data-connection")
             return
         control.do(events.Take(self.number, event.token))
         if client:
-            control.do(events.Cancel(Timer.CLIENT_DATA))
+            control.deadlines.cancel(Timer.CLIENT_DATA)
             self._client_peer_port = event.peer.port
+            self._client_elsewhere = event.peer.address if elsewhere else None
             self.client = State.CONNECTED
         else:
-            self.server.connected(event.peer.port)
+            self.server.connected(event.peer)
 
     def _expired(self, timer: Timer) -> None:
         seconds = self._control.settings.timeouts.data_connect
@@ -179,7 +194,7 @@ class Transfer:
         self.verb_sent = True
         if self.client is State.LISTENING:
             patience = self._control.settings.timeouts.data_connect
-            self._control.do(events.Start(Timer.CLIENT_DATA, patience))
+            self._control.deadlines.start(Timer.CLIENT_DATA, patience)
         if self.server.cause:
             self._fail(Failure(self.server.outcome, 425, self.server.cause, own=True))
         self._relay()
@@ -195,7 +210,7 @@ class Transfer:
         self._answered = True
         start = self._control.settings.timeouts.data_connect
         if self.server.state is not State.CONNECTED:
-            self._control.do(events.Start(Timer.SERVER_DATA, start))
+            self._control.deadlines.start(Timer.SERVER_DATA, start)
 
     def _relay(self) -> None:
         both = self.client is State.CONNECTED and self.server.state is State.CONNECTED
@@ -227,7 +242,14 @@ class Transfer:
         self._control.do(events.Reset(self.number))
         self._cancel_timers()
         if not failure.own:
-            self._control.do(events.Start(Timer.ABORT, _PATIENCE))
+            self._control.deadlines.start(Timer.ABORT, _PATIENCE)
+
+    def forbid(self, reason: str) -> None:
+        """End it, for the settings do not carry it any more (F9)."""
+        cause = f"the settings have changed: {reason}"
+        self._fail(Failure("proxy-error", 426, cause, own=True))
+        if self.failure and not self.failure.own:  # the other hop was a moment earlier: nobody is waited for
+            self.failure = replace(self.failure, code=426, own=True)
 
     def abort(self) -> None:
         """The client sent ABOR (5.5): nothing more goes to it; the server is read on for a while."""
@@ -241,13 +263,13 @@ class Transfer:
         if self.server.state is State.CONNECTED and not self.upload:
             self._control.do(events.Reset(self.number, Leg.CLIENT))
             self._control.do(events.Discard(self.number, Leg.SERVER))
-            self._control.do(events.Start(Timer.ABORT, _DRAIN))
+            self._control.deadlines.start(Timer.ABORT, _DRAIN)
         else:
             self._control.do(events.Reset(self.number))
 
     def _cancel_timers(self) -> None:
-        self._control.do(events.Cancel(Timer.CLIENT_DATA))
-        self._control.do(events.Cancel(Timer.SERVER_DATA))
+        self._control.deadlines.cancel(Timer.CLIENT_DATA)
+        self._control.deadlines.cancel(Timer.SERVER_DATA)
 
     def own_reply(self, code: int, cause: str) -> bytes:
         """Write a final reply in the proxy's own words."""
@@ -269,27 +291,36 @@ class Transfer:
             return self.failure.outcome, self.own_reply(self.failure.code, self.failure.cause)
         return ("complete", raw) if self.delivered else None
 
-    def close(self, outcome: str, command: str, file: str) -> None:
-        """End it: log it when a verb used it, and let go of its sockets.
+    def close(self, outcome: str, command: dict[str, str]) -> None:
+        """End it: log it when a verb used it, and let go of its sockets. `command`: its fields in the log.
 
         Delivered data closes in peace, all else with RST. Outcome "" logs nothing.
         """
         self.server.abandoned = True
         self._cancel_timers()
-        self._control.do(events.Cancel(Timer.ABORT))
+        self._control.deadlines.cancel(Timer.ABORT)
         if outcome:
-            fields = {
-                "SLUICE_COMMAND": command,
-                "SLUICE_FILE": file,
+            control, server = self._control, self.server
+            control.tally.transfer(self.upload, outcome)
+            client_own = Endpoint(control.client_local, self._client_port)
+            client_far = Endpoint(
+                self._client_elsewhere or control.client_peer.address, self._client_peer_port
+            )
+            server_own = Endpoint(control.server_local, server.port)
+            server_far = Endpoint(server.elsewhere or control.server_peer.address, server.peer_port)
+            fields = command | {
                 "SLUICE_CLIENT_MODE": self.mode.value,
-                "SLUICE_SERVER_MODE": self.server.mode.value,
-                "SLUICE_CLIENT_PORTS": f"{self._client_port}:{self._client_peer_port}",
-                "SLUICE_SERVER_PORTS": f"{self.server.port}:{self.server.peer_port}",
+                "SLUICE_SERVER_MODE": server.mode.value,
+                "SLUICE_CLIENT_DATA": f"{client_own} {client_far}",
+                "SLUICE_SERVER_DATA": f"{server_own} {server_far}",
                 "SLUICE_OUTCOME": outcome,
             }
-            message = f"{command} {file}: {outcome}" if file else f"{command}: {outcome}"
-            if self.failure:
-                message += f", {self.failure.cause}"
+            message = " ".join(filter(None, (command["SLUICE_COMMAND"], command["SLUICE_FILE"])))
+            message += f": {outcome}"
+            cause = self.failure.cause if self.failure else server.cause
+            if outcome != "complete" and cause:
+                fields["SLUICE_REASON"] = cause
+                message += f", {cause}"
             self._control.do(events.Log("transfer", message, 6, self.number, fields))
         if not self.delivered:
             self._control.do(events.Reset(self.number))

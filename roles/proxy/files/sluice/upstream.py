@@ -5,13 +5,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from secrets import SystemRandom
 from typing import Protocol
 
 from sluice import access, events
-from sluice.config import Settings
+from sluice.config import NextHop, Settings
+from sluice.deadlines import Deadlines
 from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import Memory
 from sluice.protocol.addresses import Address
+from sluice.tally import Tally
+
+# What failed, by the first word of its cause: "refused the connection", "did not answer within 10 s".
+_KINDS = {"refused": "refused", "did": "timeout"}
+
+_RANDOM = SystemRandom()
 
 
 class Phase(Enum):
@@ -38,13 +46,15 @@ class Control(Protocol):
     settings: Settings
     client_peer: Endpoint
     client_local: Address
+    deadlines: Deadlines
     memory: Memory
+    tally: Tally
 
     def do(self, action: events.Action) -> None:
         """Have the net do it."""
 
-    def refused(self, reason: str) -> None:
-        """Log what was refused, and why."""
+    def refused(self, reason: str, cause: str) -> None:
+        """Log what was refused, and why; count it by its cause."""
 
     def warn(self, sentence: str) -> None:
         """Log what somebody should look at."""
@@ -64,6 +74,11 @@ class Upstream:
         self._targets: list[Endpoint] = []
         self._patience = 0.0
 
+    def go_on(self, hop: NextHop) -> Dead | None:
+        """Go to the next hop: its hosts in order, or in a random one, which spreads sessions (15.1)."""
+        hosts = _RANDOM.sample(hop.hosts, len(hop.hosts)) if hop.spread else hop.hosts
+        return self.connect(tuple(address for host in hosts for address in host.addresses), hop.control_port)
+
     def choose(self, host: Address | str, port: int) -> Dead | None:
         """Go to an address, or to a name's addresses."""
         if not isinstance(host, str):
@@ -72,7 +87,7 @@ class Upstream:
         self.name = f"server {host}"
         self._port = port
         self._host = host
-        self._control.do(events.Start(Timer.CONNECT, self._control.settings.timeouts.connect))
+        self._control.deadlines.start(Timer.CONNECT, self._control.settings.timeouts.connect)
         self._control.do(events.Resolve(host))
         return None
 
@@ -80,7 +95,7 @@ class Upstream:
         """Go on with those of a name's addresses that are allowed."""
         if self.phase is not Phase.RESOLVING or event.name != self._host:
             return None
-        self._control.do(events.Cancel(Timer.CONNECT))
+        self._control.deadlines.cancel(Timer.CONNECT)
         settings = self._control.settings
         allowed = tuple(a for a in event.addresses if not access.server_refused(settings, a))
         if allowed:
@@ -88,7 +103,7 @@ class Upstream:
         if not event.addresses:
             return self._nowhere(f"{self.name}: {event.cause}")
         cause = f"{self.name} has no address in the allowed networks"
-        self._control.refused(cause)
+        self._control.refused(cause, "destination")
         return self._nowhere(cause)
 
     def _nowhere(self, cause: str) -> Dead:
@@ -116,22 +131,31 @@ class Upstream:
     def _aim(self, peer: Endpoint) -> None:
         self.peer = peer
         settings = self._control.settings
-        next_hop = f"next hop {settings.server_side.neighbour} ({peer})"
-        self.name = next_hop if settings.next_hop else f"server {peer}"
+        if settings.next_hop:
+            self.name = f"next hop {settings.server_side.neighbour} ({peer})"
+        else:
+            self.name = f"server {peer}"
 
     def _next(self) -> None:
         self._aim(self._targets.pop(0))
-        local = self._control.settings.server_side.local(self.peer.address.version)
+        side, client = self._control.settings.server_side, self._control.client_peer
+        local = side.local(self.peer.address.version)
         assert local is not None  # noqa: S101 - connect kept only such
         self.phase = Phase.CONNECTING
-        self._control.do(events.Start(Timer.CONNECT, self._patience))
-        self._control.do(events.Connect(local.address, self.peer))
+        self._control.deadlines.start(Timer.CONNECT, self._patience)
+        if side.client_source and client.address.version == self.peer.address.version:
+            # its own port may be free here, but the kernel's table of connections has it (F16)
+            where = events.Connect(client.address, self.peer, side.foreign(client.address), client.port)
+        else:
+            where = events.Connect(local.address, self.peer)
+        self._control.do(where)
 
     def failed(self, cause: str) -> Dead | None:
         """This address did not answer; `cause` as in ConnectFailed."""
         if self.phase is not Phase.CONNECTING:
             return None
-        self._control.do(events.Cancel(Timer.CONNECT))
+        self._control.deadlines.cancel(Timer.CONNECT)
+        self._control.tally.failed(_KINDS.get(cause.partition(" ")[0], "unreachable"))
         self._control.memory.failed(self.peer)
         if self._targets:
             self._control.warn(f"{self.name} {cause}, the next address is tried")
@@ -152,10 +176,10 @@ class Upstream:
         self.local = local
         self._control.memory.answered(self.peer)
         self.phase = Phase.GREETING
-        self._control.do(events.Cancel(Timer.CONNECT))
-        self._control.do(events.Start(Timer.GREETING, self._control.settings.timeouts.greeting))
+        self._control.deadlines.cancel(Timer.CONNECT)
+        self._control.deadlines.start(Timer.GREETING, self._control.settings.timeouts.greeting)
 
     def greeted(self) -> None:
         """The server's 220 came."""
         self.phase = Phase.READY
-        self._control.do(events.Cancel(Timer.GREETING))
+        self._control.deadlines.cancel(Timer.GREETING)

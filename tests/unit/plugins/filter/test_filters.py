@@ -18,7 +18,7 @@ import yaml
 from tests.unit.plugins.paths import changed, twenty_lines
 
 ROOT = Path(__file__).parents[4]
-OF_A_HOST = ["allowed_flows", "capacity", "flow_table", "nft_rules", "proxy_settings"]
+OF_A_HOST = ["allowed_flows", "capacity", "flow_table", "host_needs", "nft_rules", "proxy_settings"]
 OF_THE_PATH = ["flow_diagram", "path_picture", "report_page"]
 FILTERS = [*OF_A_HOST, *OF_THE_PATH]
 VERIFICATION = ["verification_plan", "verification_report"]
@@ -89,6 +89,7 @@ def test_every_filter_gives_plain_data_from_templated_values(tmp_path: Path) -> 
             "settings": f"topology | sluice.ftp.proxy_settings({arguments}, timeouts={{'reply': 60}})",
             "rules": "topology | sluice.ftp.nft_rules(host, uid, mode=mode, ports=ports)",
             "capacity": f"topology | sluice.ftp.capacity({arguments})",
+            "needs": f"topology | sluice.ftp.host_needs({arguments}, found=['addresses '])",
             "diagram": "topology | sluice.ftp.flow_diagram(mode=mode, ports=ports)",
             "picture": "topology | sluice.ftp.path_picture(mode=mode, ports=ports, direction='down')",
             "page": "topology | sluice.ftp.report_page({'f1': {'reach': {'rc': 0}}}, mode=mode, ports=ports)",
@@ -101,6 +102,7 @@ def test_every_filter_gives_plain_data_from_templated_values(tmp_path: Path) -> 
     assert found["settings"]["timeouts"]["reply"] == 105
     assert found["settings"]["client_side"]["addresses"][0] == {"address": "10.1.0.1", "public": "10.1.0.1"}
     assert found["capacity"]["legs"]["F-N"] == {"passive": None}
+    assert found["needs"]["capabilities"] == ["CAP_NET_BIND_SERVICE"]
     assert found["diagram"].splitlines()[1] == "    participant P0 as C<br/>10.1.0.0/24"
     assert found["picture"].count("<circle") == 7
     assert found["page"]["not_reached"] == ["n1"]

@@ -214,6 +214,21 @@ def test_counters_and_spelling_are_no_drift(host: Host) -> None:
     assert (result["loaded"], result["written"]) == (False, True)
 
 
+def test_what_the_packet_path_keeps_is_no_drift(host: Host) -> None:
+    """POLICY 5. nft 1.0.6 says in JSON of such a set that it has a timeout, and not that it is dynamic."""
+    declared = "set seen { type ipv4_addr . ipv4_addr; size 64; flags dynamic,timeout; timeout 5m; }\n"
+    content = CONTENT.replace("table inet t {\n", f"table inet t {{\n    {declared}")
+    host.run(content=content)
+    host.nft("add element inet t seen { 10.0.0.1 . 192.0.2.1, 10.0.0.2 . 192.0.2.1, 10.0.0.3 . 192.0.2.1 }")
+    again = host.run(content=content)
+    assert again["changed"] is False
+    assert again["diff"]["before"] == again["diff"]["after"]
+    host.nft("add rule inet t jumped accept")
+    healed = host.run(content=content)
+    assert (healed["loaded"], healed["gapless"]) == (True, True)
+    assert "10.0.0" not in healed["diff"]["before"].replace("10.0.0.0/8", "")
+
+
 def test_a_changed_or_open_file_is_written_again(host: Host) -> None:
     host.run()
     host.path.chmod(0o644)

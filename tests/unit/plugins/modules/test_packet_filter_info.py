@@ -84,7 +84,7 @@ def test_who_translates_is_named(statement: str) -> None:
     assert found(f"table inet t {{ {quoted} }}")["translates"] == []
 
 
-def test_who_assigns_the_ftp_helper_is_named() -> None:
+def test_9_4_who_assigns_the_ftp_helper_is_named() -> None:
     """F11; other helpers are nobody's business, and a match on the helper assigns nothing."""
     helpers = 'ct helper a { type "ftp" protocol tcp; }\n ct helper b { type "sip" protocol udp; }\n'
     place = {"family": "inet", "table": "t", "chain": "c"}

@@ -26,7 +26,8 @@ UIDS: dict[str, int | None] = {"own": None}
 
 def probe(name: str, **other: Any) -> dict[str, Any]:
     known = {"id": name, "user": "own", "source": "127.0.0.1", "source_ports": "", "target": "127.0.0.1"}
-    return {**known, "ports": "40000-49999", "listener": "own", "bind": "127.0.0.1", "greets": False, **other}
+    known |= {"ports": "40000-49999", "listener": "own", "bind": "127.0.0.1"}
+    return {**known, "greets": False, "identity": False, **other}
 
 
 def wait_for_end(pid: int) -> None:
@@ -93,6 +94,21 @@ def test_a_server_that_greets_and_one_that_does_not_know_us() -> None:
             assert other == {"outcome": "connected", "said": "220 hello"}
         finally:
             os.waitpid(pid, 0)
+
+
+def test_14_1_a_hop_that_wants_a_header_first_gets_a_local_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asks = probe("p1", ports=str(server.getsockname()[1]), listener="", greets=True, identity=True)
+        pid = os.fork()
+        if pid == 0:
+            sock = server.accept()[0]
+            sock.sendall(b"220 it is " + sock.recv(100).hex().encode() + b"\r\n")
+            os._exit(0)
+        try:
+            said = connecting([asks], {}, UIDS)["answers"]["p1"]["said"]
+        finally:
+            os.waitpid(pid, 0)
+    assert said == "220 it is 0d0a0d0a000d0a515549540a20000000"
 
 
 def test_what_cannot_be_tried_says_why() -> None:

@@ -116,7 +116,7 @@ def test_no_range_holds_a_management_port() -> None:
     assert "Found port 50022 of sluice_management.ports in" in refused({}, management=management)
 
 
-def test_helpers_and_what_was_not_looked_at_are_warned_of() -> None:
+def test_9_4_helpers_and_what_was_not_looked_at_are_warned_of() -> None:
     found = {"ftp_helpers": [NAT], "left_out": ["Nothing was looked at."]}
     helper, left_out = judged(found).warned
     assert helper.startswith("Found the FTP helper assigned by table inet admin_nat, chain postrouting")

@@ -10,7 +10,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive
 from ansible_collections.sluice.ftp.plugins.plugin_utils.notation import comment, line, table
 
-from tests.unit.plugins.paths import changed, twenty_lines
+from tests.unit.plugins.paths import changed, twenty_lines, with_metrics
 
 TWELVE_LINES = """\
 F   C -> F: -> proxy user: to port 21
@@ -81,6 +81,8 @@ def test_the_record_of_a_flow() -> None:
         "peer_is_hop": False,
         "user": "proxy user",
         "why": "active data: F opens it to the port that C specified",
+        "intercept": "",
+        "foreign": False,
     }
 
 
@@ -103,7 +105,7 @@ def test_a_translated_neighbour_is_seen_by_its_public_address_and_any_source_por
     assert {str(n) for f in at_n for n in f.peer_addresses} == {"203.0.113.7/32"}
     assert [str(f.opener_ports[0]) for f in at_n] == ["1-65535", "51000-51999", "1-65535"]
     at_f = [f for f in flows("f1", topology) if f.leg == "F-N"]
-    assert {str(a) for f in at_f for a in f.local_addresses} == {"10.2.0.1"}
+    assert {str(a) for f in at_f for a in f.local_addresses} == {"10.2.0.1/32"}
     assert [str(f.opener_ports[0]) for f in at_f] == ["1-65535", "51000-51999", "53000-53999"]
 
 
@@ -128,6 +130,36 @@ def test_dns_only_where_names_are_resolved() -> None:
     ]
     assert not [flow for flow in flows("f1", topology) if flow.channel == "dns"]
     assert not [flow for flow in flows("n1") if flow.channel == "dns"]
+
+
+def test_metrics_only_where_they_are_scraped() -> None:
+    """DESIGN: a metrics scrape from the monitoring network, where the hop has metrics_from."""
+    found = flows("f1", with_metrics())
+    assert [comment(flow) for flow in found[:-1]] == [comment(flow) for flow in flows("f1")]
+    assert comment(found[-1]) == "monitor -> F: -> proxy user: to port 9421"
+    assert found[-1].as_data() == {
+        "leg": "monitor-F",
+        "channel": "metrics",
+        "mode": None,
+        "direction": "in",
+        "host": "F",
+        "peer": "monitor",
+        "opener": "monitor",
+        "acceptor": "F",
+        "peer_addresses": ["10.9.0.0/24"],
+        "local_addresses": ["10.9.0.1"],
+        "protocol": "tcp",
+        "opener_ports": ["1-65535"],
+        "acceptor_ports": ["9421"],
+        "peer_ports": [],
+        "specified_by": None,
+        "peer_is_hop": False,
+        "user": "proxy user",
+        "why": "metrics: monitor scrapes F",
+        "intercept": "",
+        "foreign": False,
+    }
+    assert flows("n1", with_metrics()) == flows("n1")
 
 
 def test_the_longest_comment_fits_nft() -> None:
@@ -159,7 +191,7 @@ def test_a_flow_names_all_hosts_of_the_neighbouring_hop() -> None:
             ("10.2.0.2/32", "10.2.0.12/32")
         }
         assert not any(flow.peer_ports for flow in found)
-    assert [str(each) for each in flows("f2", topology)[0].local_addresses] == ["10.1.0.11"]
+    assert [str(each) for each in flows("f2", topology)[0].local_addresses] == ["10.1.0.11/32"]
 
 
 def test_hosts_that_differ_in_a_range_are_told_apart_by_address() -> None:

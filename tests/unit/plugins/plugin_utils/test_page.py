@@ -136,6 +136,17 @@ def test_drift_is_said(drift: dict[str, Any], how: str, text: str) -> None:
     assert host({"f1": said(**drift)})["rules"] == {"is": how, "text": text}
 
 
+def test_routing_that_differs_is_said_and_shown() -> None:
+    answer = said()
+    answer["routing"] = {"commands": [], "missing": [], "difference": ["- ip -4 rule add"]}
+    found = host({"f1": answer})
+    assert found["rules"] == {
+        "is": "bad",
+        "text": "as described, but the routing of what is intercepted differs",
+    }
+    assert found["difference"] == ["- ip -4 rule add"]
+
+
 def test_a_comparison_that_failed_is_said() -> None:
     answer = said()
     answer["drift"] = {"msg": "nft refuses the rules."}

@@ -190,7 +190,7 @@ def test_the_diagram_shows_every_connection_once(description: dict[str, Any]) ->
     }
     arrows = [re.fullmatch(r"    (P\d+)(->>|-->>|-\))(P\d+): to port (.*)", each) for each in text]
     got = [(names[found[1]], names[found[3]], found[2]) for found in arrows if found]
-    strokes = {"control": "->>", "dns": "->>", "active": "-->>", "passive": "-)"}
+    strokes = {"control": "->>", "dns": "->>", "metrics": "->>", "active": "-->>", "passive": "-)"}
     wanted = [(each.opener, each.acceptor, strokes[each.kind]) for each in connections(path)]
     assert Counter(got) == Counter(wanted)
     assert len(text) == 1 + len(names) + len(got) + len({each.kind for each in connections(path)})

@@ -81,7 +81,7 @@ def at_peer(flow: Flow, together: Ports, networks: tuple[Network, ...]) -> set[P
 @given(descriptions())
 def test_each_leg_has_its_control_and_its_modes_and_no_more(description: dict[str, Any]) -> None:
     for flows in every(description).values():
-        legs = list(dict.fromkeys(f.leg for f in flows if f.channel != "dns"))
+        legs = list(dict.fromkeys(f.leg for f in flows if f.channel in ("control", "data")))
         assert len(legs) == 2
         for leg in legs:
             near, far = leg.split("-")
@@ -147,3 +147,17 @@ def test_the_same_description_gives_the_same(description: dict[str, Any]) -> Non
         assert ruleset(path, path.host(name), 990) == ruleset(again, again.host(name), 990)
         timeouts = read_timeouts({})
         assert settings(path, path.host(name), timeouts) == settings(again, again.host(name), timeouts)
+
+
+@given(descriptions())
+def test_14_4_carried_identity_adds_no_flow_and_no_rule(description: dict[str, Any]) -> None:
+    """It is the first bytes of the control connection."""
+    mode, ports = description["mode"], description["ports"]
+    plain = read_path(description["topology"], mode, ports)
+    for hop in description["topology"]["hops"][1:]:
+        hop["identity"] = True
+    carried = read_path(description["topology"], mode, ports)
+    assert all(hop.identity for hop in carried.hops[1:])
+    for name in description["hosts"]:
+        assert derive(carried, carried.host(name)) == derive(plain, plain.host(name))
+        assert ruleset(carried, carried.host(name), 995) == ruleset(plain, plain.host(name), 995)

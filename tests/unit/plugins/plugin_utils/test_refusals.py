@@ -62,7 +62,7 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "clients.port",
         "1024-65535",
-        "sluice_topology.clients: found the unknown key 'port', expected only networks, ports",
+        "sluice_topology.clients: found the unknown key 'port', expected only networks, ports, data_networks",
     ),
     (
         "clients.ports",
@@ -88,9 +88,10 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     ("hops", {}, "sluice_topology.hops: found a mapping, expected a list of hops"),
     ("hops.0", "F", "sluice_topology.hops[0]: found 'F', expected a mapping with the keys name, hosts"),
     (
-        "hops.0.order",
-        "spread",
-        "sluice_topology.hops[0]: found the unknown key 'order', expected only name, hosts, resolvers",
+        "hops.0.prefer",
+        "x",
+        "sluice_topology.hops[0]: found the unknown key 'prefer', expected only name, hosts, resolvers, order, identity, "
+        "metrics_from, intercept, source",
     ),
     (
         "hops.0.name",
@@ -152,6 +153,41 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "sluice_topology.hops[0].hosts: found the host 'f 1', expected an inventory name of letters, digits, _, . and -",
     ),
     (
+        "clients.data_networks",
+        ["10.1.0.0/25", "10.0.0.0/8"],
+        "sluice_topology.clients.data_networks[1]: found 10.0.0.0/8, expected a network within those of sluice_topology.clients.networks",
+    ),
+    (
+        "servers.data_networks",
+        ["2001:db8::/48"],
+        "sluice_topology.servers.data_networks[0]: found 2001:db8::/48, expected a network within those of sluice_topology.servers.networks",
+    ),
+    (
+        "servers.data_networks",
+        [],
+        "sluice_topology.servers.data_networks: found an empty list, expected a list of networks",
+    ),
+    (
+        "hops.1.order",
+        "random",
+        "sluice_topology.hops[1].order: found 'random', expected in_order or spread",
+    ),
+    (
+        "hops.0.order",
+        "spread",
+        "sluice_topology.hops[0].order: found 'spread' on the first hop, expected it on a later one: clients pick their host themselves",
+    ),
+    (
+        "hops.0.identity",
+        True,
+        "sluice_topology.hops[0].identity: found true on hop F, expected it on a later hop only, for nobody tells the first one more than it sees",
+    ),
+    (
+        "hops.1.identity",
+        "yes",
+        "sluice_topology.hops[1].identity: found 'yes', expected true or false",
+    ),
+    (
         "hops.0.resolvers",
         ["192.0.2.53"],
         "sluice_topology.hops[0].resolvers: found resolvers on hop F, expected them on the last hop only, where names are resolved",
@@ -165,6 +201,84 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "hops.1.resolvers",
         ["dns.example.org"],
         "sluice_topology.hops[1].resolvers[0]: found 'dns.example.org', expected an IPv4 or IPv6 address",
+    ),
+    (
+        "hops.0.name",
+        "monitor",
+        "sluice_topology.hops[0].name: found 'monitor', the name of who scrapes metrics, expected a name of its own",
+    ),
+    (
+        "hops.0.name",
+        "resolver",
+        "sluice_topology.hops[0].name: found 'resolver', the name of the name servers, expected a name of its own",
+    ),
+    (
+        "hops.0.metrics_from",
+        "10.9.0.0/24",
+        "sluice_topology.hops[0].metrics_from: found '10.9.0.0/24', expected a list of networks",
+    ),
+    (
+        "hops.0.metrics_from",
+        ["10.9.0.0/24"],
+        "sluice_topology.hops[0].hosts.f1: found no metrics, expected the address that answers metrics_from of hop F",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "10.9.0.1",
+        "sluice_topology.hops[0].hosts.f1.metrics: found 10.9.0.1, expected metrics_from on hop F: who may scrape it",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        True,
+        "sluice_topology.hops[0].hosts.f1.metrics: found true, expected ADDRESS, IPV4:PORT or [IPV6]:PORT",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "f1.example.org",
+        "sluice_topology.hops[0].hosts.f1.metrics: found 'f1.example.org', expected ADDRESS, IPV4:PORT or [IPV6]:PORT",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "127.0.0.1",
+        "sluice_topology.hops[0].hosts.f1.metrics: found '127.0.0.1', expected an address that those who scrape it can reach",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "0.0.0.0:9100",
+        "sluice_topology.hops[0].hosts.f1.metrics: found '0.0.0.0:9100', expected an address that those who scrape it can reach",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "10.9.0.1:x",
+        "sluice_topology.hops[0].hosts.f1.metrics: found 'x', expected a port, 1 to 65535",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "10.9.0.1:80",
+        "sluice_topology.hops[0].hosts.f1.metrics: found port 80, expected a port from 1024 to 65535",
+    ),
+    (
+        "hops.0.hosts.f1.metrics",
+        "[2001:db8:9::1]:53999",
+        "sluice_topology.hops[0].hosts.f1.metrics: found port 53999 of server_side.source 53000-53999, expected a port outside of the host's four ranges",
+    ),
+    (
+        "hops.0",
+        {
+            "name": "F",
+            "metrics_from": ["2001:db8:9::/64"],
+            "hosts": {"f1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1", "metrics": "10.9.0.1"}},
+        },
+        "sluice_topology.hops[0].hosts.f1.metrics: found 10.9.0.1, expected an IPv4 network in metrics_from, or another family",
+    ),
+    (
+        "hops.0",
+        {
+            "name": "F",
+            "metrics_from": ["10.9.0.0/24"],
+            "hosts": {"f1": {"client_side": "10.1.0.1", "server_side": "10.2.0.1", "metrics": "10.2.0.2"}},
+        },
+        "sluice_topology.hops[0].hosts.f1.metrics: found 10.2.0.2, which stands at sluice_topology.hops[1].hosts.n1 too, expected an address of its own",
     ),
     (
         "hops.0.hosts.f1.server_side",
@@ -301,13 +415,39 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
     (
         "hops.0.hosts.f1.identity",
         True,
-        "sluice_topology.hops[0].hosts.f1: found the unknown key 'identity', expected only client_side, server_side, public, ports",
+        "sluice_topology.hops[0].hosts.f1: found the unknown key 'identity', expected only client_side, server_side, public, ports, metrics",
     ),
     ("servers", ..., "sluice_topology: found no servers, expected the keys clients, hops, servers"),
     (
+        "servers.name",
+        ["a"],
+        "sluice_topology.servers: found the unknown key 'name', expected only networks, control_ports, ports, fixed, "
+        "names, data_networks",
+    ),
+    (
         "servers.names",
         ["a"],
-        "sluice_topology.servers: found the unknown key 'names', expected only networks, control_ports, ports, fixed",
+        "sluice_topology.servers.names: found names, expected them only with resolvers on the last hop N",
+    ),
+    (
+        "servers.names",
+        "a.example.org",
+        "sluice_topology.servers.names: found 'a.example.org', expected a list of names of servers",
+    ),
+    (
+        "servers.names",
+        ["a.example.org", "192.0.2.1"],
+        "sluice_topology.servers.names[1]: found '192.0.2.1', expected the name of a server, as ftp.example.org",
+    ),
+    (
+        "servers.names",
+        ["a.example.org", "A.example.org."],
+        "sluice_topology.servers.names[1]: found a.example.org again, expected each name once",
+    ),
+    (
+        "servers",
+        {"networks": ["198.51.100.0/24"], "fixed": "198.51.100.1", "names": ["a"]},
+        "sluice_topology.servers: found fixed and names, expected one of them, for with fixed no client names its server",
     ),
     (
         "servers.control_ports",
@@ -467,7 +607,8 @@ TIMEOUTS: list[tuple[Any, str]] = [
 LIMITS: list[tuple[Any, str]] = [
     (
         {"transfer": 5},
-        "sluice_limits: found the unknown key 'transfer', expected only transfers, sessions, sessions_per_client",
+        "sluice_limits: found the unknown key 'transfer', expected only transfers, sessions, sessions_per_client, "
+        "sessions_per_client_per_minute, bandwidth, bandwidth_per_session, command_line",
     ),
     (
         {"sessions": 30001},
@@ -491,17 +632,36 @@ LIMITS: list[tuple[Any, str]] = [
         "sluice_limits.transfers: found 1001, expected at most 1000, for client_side.listen of f1 (50000-50999) "
         "carries no more",
     ),
+    (
+        {"sessions_per_client_per_minute": 0},
+        "sluice_limits.sessions_per_client_per_minute: found 0, expected how many sessions one client may begin in a "
+        "minute, 1 to 30000",
+    ),
+    (
+        {"bandwidth": "10M"},
+        "sluice_limits.bandwidth: found '10M', expected how many bytes of data a host may move in a second, "
+        "1000 to 1000000000000",
+    ),
+    (
+        {"bandwidth_per_session": 999},
+        "sluice_limits.bandwidth_per_session: found 999, expected how many bytes of data a session may move in a "
+        "second, 1000 to 1000000000000",
+    ),
+    (
+        {"command_line": 511},
+        "sluice_limits.command_line: found 511, expected how many bytes a command line may have, 512 to 65536",
+    ),
 ]
 
 COMMANDS: list[tuple[Any, str]] = [
     ({"preset": "read-only"}, "sluice_commands: found a mapping, expected a list of rules"),
     (
         [{"client": ["10.0.0.0/8"]}],
-        "sluice_commands[0]: found the unknown key 'client', expected only clients, servers, preset, anonymous, deny",
+        "sluice_commands[0]: found the unknown key 'client', expected only clients, servers, preset, allow, deny",
     ),
     (
         [{"clients": ["10.0.0.0/8"]}],
-        "sluice_commands[0]: found nothing that it restricts, expected one of preset, anonymous, deny",
+        "sluice_commands[0]: found nothing that it restricts, expected one of preset, allow, deny",
     ),
     (
         [{"deny": ["SITE"]}, {"clients": ["10.0.0.0/8"], "servers": ["10.0.0.0/8"], "deny": ["SITE"]}],
@@ -514,9 +674,29 @@ COMMANDS: list[tuple[Any, str]] = [
     ),
     (
         [{"preset": "readonly"}],
-        "sluice_commands[0].preset: found 'readonly', expected read-only or upload-only",
+        "sluice_commands[0].preset: found 'readonly', expected one or more of read-only, upload-only, anonymous-only",
     ),
-    ([{"anonymous": "yes"}], "sluice_commands[0].anonymous: found 'yes', expected true or false"),
+    (
+        [{"preset": ["anonymous-only", 7]}],
+        "sluice_commands[0].preset: found 7, expected one or more of read-only, upload-only, anonymous-only",
+    ),
+    ([{"preset": []}], "sluice_commands[0].preset: found an empty list, expected a list of presets"),
+    (
+        [{"preset": ["upload-only", "read-only"]}],
+        "sluice_commands[0].preset: found read-only and upload-only, expected one of them, for together they "
+        "allow nothing",
+    ),
+    ([{"allow": "RETR"}], "sluice_commands[0].allow: found 'RETR', expected a list of verbs"),
+    ([{"allow": [""]}], "sluice_commands[0].allow[0]: found '', expected a verb, as SITE"),
+    (
+        [{"clients": ["a.example.org"], "deny": ["SITE"]}],
+        "sluice_commands[0].clients[0]: found 'a.example.org', expected a network as ADDRESS/LENGTH",
+    ),
+    (
+        [{"servers": ["a.example.org"], "deny": ["SITE"]}],
+        "sluice_commands[0].servers[0]: found the name a.example.org, expected a network, or a name that "
+        "sluice_topology.servers has in names or fixed",
+    ),
     ([{"deny": "SITE"}], "sluice_commands[0].deny: found 'SITE', expected a list of verbs"),
     ([{"deny": ["SITE EXEC"]}], "sluice_commands[0].deny[0]: found 'SITE EXEC', expected a verb, as SITE"),
 ]
@@ -614,7 +794,7 @@ def test_limits(limits: Any, message: str) -> None:
 
 @pytest.mark.parametrize(("commands", "message"), COMMANDS)
 def test_commands(commands: Any, message: str) -> None:
-    assert refusal(read_commands, commands) == message
+    assert refusal(read_commands, commands, read_path(twenty_lines()).servers) == message
 
 
 def test_a_limit_counts_where_a_range_is_used() -> None:

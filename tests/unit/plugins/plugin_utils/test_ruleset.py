@@ -15,7 +15,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.scope import read_scope
 from hypothesis import given, settings
 from jinja2 import Environment, FileSystemLoader
 
-from tests.unit.plugins.paths import changed, twenty_lines
+from tests.unit.plugins.paths import changed, twenty_lines, with_metrics
 from tests.unit.plugins.strategies import descriptions
 
 ROOT = Path(__file__).parents[4]
@@ -186,6 +186,30 @@ def test_dns_has_its_own_chain_only_where_it_is_needed() -> None:
     assert "dns" not in str(rules("f1", topology))
 
 
+def test_metrics_have_their_own_chains_only_where_they_are_scraped() -> None:
+    table = rules("f1", with_metrics())
+    assert elements(table)["monitor4"] == ["10.9.0.0/24"]
+    assert elements(table)["lmonitor4"] == ["10.9.0.1"]
+    assert "9421" in elements(table)["serve"]
+    scrape = 'comment "monitor -> F: -> proxy user: to port 9421"'
+    assert chain(table, "in_monitor")[0] == f"ct direction original tcp dport 9421 {SYN} {scrape}"
+    assert chain(table, "out_monitor")[:2] == [
+        "meta skuid != 990 return",
+        f"ct direction reply tcp sport 9421 {ANSWER}",
+    ]
+    for hook, jump, before in (
+        ("input", "ip saddr @monitor4 ip daddr @lmonitor4 jump in_monitor", "tcp dport @serve jump guard_in"),
+        ("output", "ip daddr @monitor4 ip saddr @lmonitor4 jump out_monitor", "meta skuid 990 counter drop"),
+    ):
+        found = chain(table, hook)
+        at = next(i for i, rule in enumerate(found) if rule.endswith(jump))
+        assert "lo" in found[at]
+        assert any(rule.startswith(before) for rule in found[at + 1 :])
+    for other in (rules("n1", with_metrics()), rules("f1")):
+        assert "monitor" not in str(other)
+        assert "9421" not in str(other)
+
+
 def test_what_conntrack_missed_goes_on_but_opens_nothing() -> None:
     """F20, F9: only on a flow's ports, never with a SYN, and only what is invalid, which is never new."""
     for scope in (("guard",), EXCLUSIVE):
@@ -351,7 +375,8 @@ def load(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("scope", [("guard",), EXCLUSIVE], ids=["guard", "exclusive"])
 @pytest.mark.parametrize("host", ["f1", "n1"])
 def test_nft_takes_the_file_twice(host: str, scope: tuple[Any, ...], tmp_path: Path) -> None:
-    topology = changed("hops.1.resolvers", ["192.0.2.53"])
+    topology = with_metrics()
+    topology["hops"][1]["resolvers"] = ["192.0.2.53"]
     topology["servers"]["control_ports"] = [21, 2121]
     done = load(as_file(rules(host, topology, "both", {"client_side": {"source": 20}}, scope)), tmp_path)
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,7 @@ def well() -> dict[str, Any]:
                 "left_out": [],
                 "diff": {"before": "x", "after": "x"},
             },
+            "routing": {"commands": [], "missing": [], "difference": []},
             "listeners": [listener(address) for address, _port in PLAN["control"][host]],
             "uid": "990",
             "listening": [
@@ -222,6 +223,17 @@ def test_drift_is_shown_as_rules() -> None:
         "- chain input: tcp dport 2 drop",
         "+ chain input: tcp dport 3 drop",
     )
+
+
+def test_routing_is_shown_where_there_is_any_or_should_be() -> None:
+    said = well()
+    assert not any(each["kind"] == "routing" for each in reports(PLAN, said)["f1"]["lines"])
+    said["f1"]["routing"]["commands"] = ["-4 rule add"]
+    assert line(said, "f1", "routing")["verdict"] == "ok"
+    said["f1"]["routing"]["difference"] = ["+ ip -4 rule add"]
+    found = reports(PLAN, said)["f1"]
+    assert line(said, "f1", "routing")["more"] == ["+ ip -4 rule add"]
+    assert found["failures"] == ["f1: routing: found, -, and expected, + of the description."]
 
 
 def test_rules_that_are_not_there_or_cannot_be_compared() -> None:

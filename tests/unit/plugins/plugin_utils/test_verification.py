@@ -25,7 +25,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.verification import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.plugins.paths import changed, twenty_lines
+from tests.unit.plugins.paths import changed, twenty_lines, with_metrics
 from tests.unit.plugins.strategies import descriptions
 
 ENDS = {
@@ -200,3 +200,22 @@ def test_what_is_no_plan_is_a_sentence(read: Any, message: str) -> None:
     with pytest.raises(DescriptionError) as caught:
         read(read_path(changed("hops.0.name", "F")))
     assert message in str(caught.value)
+
+
+def test_14_1_a_hop_that_asks_for_identity_is_told_that_the_hop_before_speaks_for_itself() -> None:
+    path = read_path(changed("hops.1.identity", True))
+    found = plan(path, read_scopes("scopes", {"f1": {}, "n1": {}}, path), ENDS)
+    asked = {(probe.opener, probe.acceptor) for probe in probes_of(found) if probe.identity}
+    assert asked == {("f1", "n1")}
+    assert all(probe.greets and probe.passes for probe in probes_of(found) if probe.identity)
+    assert not any(probe.identity for probe in probes_of(two_hops(ends=ENDS)))
+
+
+def test_a_scrape_is_not_tried_but_its_listener_is_looked_for() -> None:
+    path = read_path(with_metrics())
+    found = plan(path, read_scopes("scopes", {"f1": {}, "n1": {}}, path), {})
+    assert (
+        found.untried["f1"]["monitor -> F: -> proxy user: to port 9421"]
+        == "nobody of metrics_from takes part"
+    )
+    assert found.control == {"f1": [("10.1.0.1", "21"), ("10.9.0.1", "9421")], "n1": [("10.2.0.2", "21")]}

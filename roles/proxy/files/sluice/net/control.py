@@ -13,7 +13,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from sluice.events import Endpoint
+from sluice import events
+from sluice.net.transparent import make_transparent
 from sluice.protocol.addresses import Address
 
 _READ = 65536
@@ -25,8 +26,7 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TC
 
 
 def prepare(sock: socket.socket) -> None:
-    """Set what every control socket needs (1.16, 1.17, 5.2); asyncio does not do it here."""
-    sock.setblocking(False)
+    """Set what control sockets need (1.16, 1.17, 5.2); one that is accepted has it from its listener."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -73,7 +73,7 @@ def from_text(text: str) -> Address:
 
 
 class ControlSocket:
-    """One control connection.
+    """One control connection; its socket is prepared, and does not block.
 
     received: called with bytes, at most `piece` at a time; ended: with whether it was a reset; relieved:
     when it is not `congested` any more; closed: when the socket is gone.
@@ -90,7 +90,6 @@ class ControlSocket:
         closed: Callable[[], None],
         piece: int = _READ,
     ) -> None:
-        prepare(sock)
         self._loop = loop
         self._sock = sock
         self._received = received
@@ -98,8 +97,8 @@ class ControlSocket:
         self._relieved = relieved
         self._closed = closed
         self._piece = piece
-        self._out = bytearray()
-        self._reading = False
+        self.unsent = bytearray()  # what `flush` has to write
+        self.reading = False
         self._writing = False
         self._at_end = False  # the peer sends no more
         self._closing = False
@@ -109,14 +108,14 @@ class ControlSocket:
     @property
     def congested(self) -> bool:
         """Whether much is unsent."""
-        return len(self._out) > _HIGH_WATER
+        return len(self.unsent) > _HIGH_WATER
 
     def read(self, wanted: bool) -> None:
         """Read on, or stop reading."""
         wanted = (wanted or self._closing) and not self._at_end and not self.gone
-        if wanted is self._reading:
+        if wanted is self.reading:
             return
-        self._reading = wanted
+        self.reading = wanted
         if wanted:
             self._loop.add_reader(self._sock.fileno(), self._readable)
         else:
@@ -124,45 +123,47 @@ class ControlSocket:
 
     def read_ahead(self) -> None:
         """Read now, as far as reading goes on, what the loop would hand over in its turn."""
-        while self._reading and self._readable():
+        while self.reading and self._readable():
             pass
 
     def send(self, data: bytes) -> None:
         """Queue bytes; `flush` writes them."""
         if not self._closing and not self.gone:
-            self._out += data
+            self.unsent += data
 
     def send_urgent(self, data: bytes) -> None:
         """Send bytes, the last one urgent; in line where the kernel takes no more just now."""
         self.flush()
         sent = 0
-        if not (self._out or self._closing or self.gone):
+        if not (self.unsent or self._closing or self.gone):
             with contextlib.suppress(OSError):  # what is broken shows on the next read
                 sent = self._sock.send(data, socket.MSG_OOB)
         self.send(data[sent:])
 
     def flush(self) -> None:
         """Write what the kernel takes now; the rest follows by itself."""
-        if self._out and not self._writing and not self.gone:
+        if self.unsent and not self._writing and not self.gone:
             self._writable()
 
     def _writable(self) -> None:
-        congested = self.congested
+        unsent = self.unsent
+        congested = len(unsent) > _HIGH_WATER
         try:
-            sent = self._sock.send(self._out)
-            del self._out[:sent]
+            sent = self._sock.send(unsent)
+            del unsent[:sent]
         except BlockingIOError:
             pass
         except OSError:
             self._broken()
             return
-        if self._out and not self._writing:
-            self._loop.add_writer(self._sock.fileno(), self._writable)
-            self._writing = True
-        elif not self._out:
-            self._stop_writing()
+        if not unsent:
+            if self._writing:
+                self._stop_writing()
             if self._closing:
                 self._half_close()
+        elif not self._writing:
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._writing = True
         if congested and not self.congested:
             self._relieved()
 
@@ -187,7 +188,7 @@ class ControlSocket:
         self._at_end = True
         self.read(False)
         if self._closing:
-            if not self._out:
+            if not self.unsent:
                 self._dispose()
         else:
             self._ended(False)
@@ -205,7 +206,8 @@ class ControlSocket:
             return
         self._closing = True
         self._timeout = self._loop.call_later(_LINGER, self._dispose)
-        if self._out:
+        if self.unsent:
+            self.read(True)  # and throw it away
             self.flush()
         else:
             self._half_close()
@@ -231,7 +233,7 @@ class ControlSocket:
         self._at_end = True
         self.read(False)
         self._stop_writing()
-        self._out.clear()
+        self.unsent.clear()
         self.gone = True
         if self._timeout:
             self._timeout.cancel()
@@ -239,35 +241,50 @@ class ControlSocket:
         self._closed()
 
 
+def _bound(where: events.Connect) -> socket.socket:
+    """Make a control socket and bind it, to a port of the kernel's choice. Raises OSError."""
+    sock = socket.socket(family(where.to.address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        prepare(sock)
+        freebind(sock)
+        if where.transparent:
+            make_transparent(sock)
+        sock.bind((str(where.local), 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Connector:
-    """A control connection being opened, from a port of the kernel's choice."""
+    """A control connection being opened."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        local: Address,
-        to: Endpoint,
-        connected: Callable[[socket.socket], None],
+        where: events.Connect,
+        connected: Callable[[socket.socket, Address], None],
         failed: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._connected = connected
         self._failed = failed
-        self._local = local
+        self._local = where.local
+        self.began = loop.time()
         self._sock: socket.socket | None = None
         sock: socket.socket | None = None
         try:
-            sock = socket.socket(family(to.address), socket.SOCK_STREAM)
-            sock.setblocking(False)
-            freebind(sock)
-            sock.bind((str(local), 0))
-            sock.connect((str(to.address), to.port))
+            sock = _bound(where)
+            if sock.getsockname()[1] == where.avoid:
+                with sock:  # bound until there is another one
+                    sock = _bound(where)
+            sock.connect((str(where.to.address), where.to.port))
         except BlockingIOError:
             pass
         except OSError as error:
             if sock:
                 sock.close()
-            loop.call_soon(failed, why(error, local))
+            loop.call_soon(failed, why(error, where.local))
             return
         assert sock is not None  # noqa: S101 - connect was reached
         self._sock = sock
@@ -284,7 +301,7 @@ class Connector:
             sock.close()
             self._failed(why(OSError(error, os.strerror(error)), self._local))
         else:
-            self._connected(sock)
+            self._connected(sock, self._local)
 
     def cancel(self) -> None:
         """Give it up."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import socket
 import struct
@@ -13,40 +14,62 @@ import time
 from collections.abc import Callable, Iterator
 
 from sluice import events
-from sluice.events import Endpoint, Event, Leg
+from sluice.events import DataSocket, Endpoint, Event, Leg
 from sluice.net.control import family, freebind, from_text, why
+from sluice.net.pace import Pace, PacedRelay
 from sluice.net.relay import Drain, PipePool, Relay, was_reset
+from sluice.net.transparent import make_transparent
 from sluice.ports import PortRange
 from sluice.protocol.addresses import Address
+from sluice.tally import PORTS, Tally, bytes_index, port_index
 
 _RST = struct.pack("ii", 1, 0)
 _PEACE = struct.pack("ii", 0, 0)
 _LINGER = 30.0  # s for a client that still reads after the end of the data (4.5, 6.8)
 _PAUSE = 0.2  # s without accepting when descriptors run out
+_CLIENT_SOURCE = PORTS + port_index(Leg.CLIENT, "source")  # in use where the client's mode is active
+_SERVER_LISTEN = PORTS + port_index(Leg.SERVER, "listen")  # where the server's is
 _BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
-def _socket(address: Address) -> socket.socket:
-    """Make a data socket: its death is an RST until its data has ended well (6.4)."""
-    sock = socket.socket(family(address), socket.SOCK_STREAM)
-    sock.setblocking(False)
+def _socket(address: Address, transparent: bool) -> socket.socket:
+    """Make a data socket: its death is an RST until its data has ended well (6.4).
+
+    transparent: `address` is not this host's. Raises OSError where it may not be used.
+    """
+    sock = socket.socket(family(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # 13.3
     freebind(sock)
+    if transparent:
+        try:
+            make_transparent(sock)
+        except OSError:
+            sock.close()
+            raise
     if address.version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    _arm(sock)
+    # what a listener accepts has these from it
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
-def _arm(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _endpoint(name: tuple[str, int]) -> Endpoint:
+    return Endpoint(from_text(name[0]), name[1])
 
 
-def listen(address: Address, ports: PortRange) -> socket.socket:
+def _peer(sock: socket.socket) -> Endpoint | None:
+    """The far end, where it is connected."""
+    try:
+        return _endpoint(sock.getpeername())
+    except OSError:
+        return None
+
+
+def listen(address: Address, ports: PortRange, *, transparent: bool = False) -> socket.socket:
     """Listen on a free port of the range (13.2). Raises OSError: EADDRINUSE when none is free."""
     for port in ports.candidates():
-        sock = _socket(address)
+        sock = _socket(address, transparent)
         try:
             sock.bind((str(address), port))
             sock.listen(8)
@@ -69,18 +92,28 @@ class Channel:
         number: int,
         emit: Callable[[Event], None],
         gone: Callable[[Channel], None],
+        *,
+        pace: Pace | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """`gone` is called when a released channel holds no socket any more."""
+        """`gone` is called when a released channel holds no socket any more.
+
+        `pace` is the session's; `tally`: where it counts.
+        """
         self._loop = loop
         self._pipes = pipes
         self._number = number
         self._emit = emit
         self._gone = gone
+        self._make_relay = functools.partial(PacedRelay, pace=pace) if pace else Relay
+        self._tally = tally or Tally()
+        self._ports: dict[Leg, int] = {}  # of each leg that holds one the place among the four ranges
         self._listeners: dict[Leg, socket.socket] = {}
         self._offered: dict[int, tuple[Leg, socket.socket]] = {}
         self._tokens = 0
         self._dials: dict[Leg, socket.socket] = {}
         self._ends: dict[Leg, socket.socket] = {}
+        self._accepted: set[Leg] = set()  # the ends that came from a listener
         self._drains: dict[Leg, Drain] = {}
         self._at_end: set[Leg] = set()
         self._relay: Relay | None = None
@@ -104,23 +137,40 @@ class Channel:
         """Seconds since the relay began."""
         return time.monotonic() - self._began
 
+    def sockets(self) -> Iterator[DataSocket]:
+        """What it holds on either leg."""
+        for sockets, accepts in ((self._listeners, True), (self._dials, False), (self._ends, None)):
+            for leg, sock in sockets.items():
+                came = leg in self._accepted if accepts is None else accepts
+                yield DataSocket(leg, came, _endpoint(sock.getsockname()), _peer(sock))
+
     # --- listening -------------------------------------------------------------------------------
 
     def listen(self, action: events.Listen) -> None:
         """Open a listener; emit Listening or ListenFailed."""
         try:
-            sock = listen(action.address, action.ports)
+            sock = listen(action.address, action.ports, transparent=action.transparent)
         except OSError as error:
-            cause = (
-                f"no free port in {action.ports}"
-                if error.errno == errno.EADDRINUSE
-                else f"cannot listen on {action.address}: {error.strerror}"
-            )
+            if error.errno == errno.EADDRINUSE:
+                self._tally.no_port(action.leg, "listen")
+                cause = f"no free port in {action.ports}"
+            else:
+                cause = f"cannot listen on {action.address}: {error.strerror}"
             self._emit(events.ListenFailed(self._number, action.leg, cause))
             return
         self._listeners[action.leg] = sock
+        self._hold(action.leg, "listen")
         self._loop.add_reader(sock.fileno(), self._acceptable, action.leg)
         self._emit(events.Listening(self._number, action.leg, sock.getsockname()[1]))
+
+    def _hold(self, leg: Leg, use: str) -> None:
+        """Count a port of a range as in use, until `_free` finds that nothing holds it any more."""
+        index = self._ports[leg] = PORTS + port_index(leg, use)
+        self._tally.numbers[index] += 1
+
+    def _free(self, leg: Leg) -> None:
+        if leg in self._ports and not (leg in self._listeners or leg in self._dials or leg in self._ends):
+            self._tally.numbers[self._ports.pop(leg)] -= 1
 
     def _acceptable(self, leg: Leg) -> None:
         listener = self._listeners.get(leg)
@@ -135,7 +185,6 @@ class Channel:
             self._loop.call_later(_PAUSE, self._resume, leg, listener)
             return
         sock.setblocking(False)
-        _arm(sock)
         self._tokens += 1
         self._offered[self._tokens] = (leg, sock)
         peer = Endpoint(from_text(name[0]), name[1])
@@ -151,10 +200,11 @@ class Channel:
             self._emit(events.DataReset(self._number, Leg.SERVER))
             return
         leg, sock = self._offered.pop(token)
+        self._ends[leg] = sock
         self._close_listener(leg)
         # A port is busy while its transfer runs: without this another listener could share it (3.17).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        self._ends[leg] = sock
+        self._accepted.add(leg)
 
     def drop(self, token: int) -> None:
         """Reset an offered connection."""
@@ -166,6 +216,7 @@ class Channel:
         if listener:
             self._loop.remove_reader(listener.fileno())
             listener.close()
+            self._free(leg)
 
     # --- dialling --------------------------------------------------------------------------------
 
@@ -179,13 +230,14 @@ class Channel:
             sock: socket.socket | None = None
             bound = False
             try:
-                sock = _socket(action.address)
+                sock = _socket(action.address, action.transparent)
                 sock.bind((str(action.address), port))
                 bound = True
                 sock.connect(target)
             except BlockingIOError:
                 assert sock is not None  # noqa: S101 - connect was reached
                 self._dials[action.leg] = sock
+                self._hold(action.leg, "source")
                 self._loop.add_writer(sock.fileno(), self._dialled, action, ports, port)
                 return
             except OSError as error:
@@ -198,8 +250,10 @@ class Channel:
                 return
             else:  # connected at once
                 self._ends[action.leg] = sock
+                self._hold(action.leg, "source")
                 self._emit(events.Dialled(self._number, action.leg, port))
                 return
+        self._tally.no_port(action.leg, "source")
         cause = f"no free port in {action.ports}"
         self._emit(events.DialFailed(self._number, action.leg, cause, here=True))
 
@@ -212,6 +266,7 @@ class Channel:
             self._emit(events.Dialled(self._number, action.leg, port))
             return
         sock.close()
+        self._free(action.leg)
         if error in _BUSY:
             self._dial(action, ports)
         else:
@@ -260,7 +315,7 @@ class Channel:
 
     def _relay_from(self, source: Leg, idle: float) -> None:
         self._source = source
-        self._relay = Relay(
+        self._relay = self._make_relay(
             self._loop,
             self._pipes,
             self._ends[source],
@@ -268,6 +323,12 @@ class Channel:
             began=lambda: self._emit(events.DataMoved(self._number, source)),
             ended=lambda: self._emit(events.DataEnd(self._number)),
             broken=self._broken,
+            tally=self._tally,
+            index=bytes_index(
+                upload=source is Leg.CLIENT,
+                client_active=self._ports[Leg.CLIENT] == _CLIENT_SOURCE,
+                server_active=self._ports[Leg.SERVER] == _SERVER_LISTEN,
+            ),
             half_closed=self._half_closed,
         )
         self._drain(source.other)
@@ -278,7 +339,7 @@ class Channel:
         if self._relay is None:
             return
         now = self._relay.moved
-        silent = silent + 1 if now == moved else 0
+        silent = silent + 1 if now == moved and not self._relay.held_back else 0
         if silent > 4:
             silent = 0
             self._emit(events.DataIdle(self._number))
@@ -350,6 +411,7 @@ class Channel:
             if dial:
                 self._loop.remove_writer(dial.fileno())
                 dial.close()
+                self._free(each)
             for token in [t for t, (owner, _sock) in self._offered.items() if owner is each]:
                 self.drop(token)
 
@@ -376,6 +438,7 @@ class Channel:
         if drain:
             drain.stop()
         self._ends.pop(leg).close()
+        self._free(leg)
 
     def _check_gone(self) -> None:
         if self._released and not self._ends:

@@ -10,6 +10,8 @@ import os
 import socket
 from collections.abc import Callable
 
+from sluice.tally import Tally
+
 _PIPE = 1 << 20  # bytes wanted of a pipe
 _ROUNDS = 16  # of a full pipe in one callback, then others have their turn
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -76,9 +78,14 @@ class Relay:
         began: Callable[[], None],
         ended: Callable[[], None],
         broken: Callable[[socket.socket], None],
+        tally: Tally,
+        index: int,
         half_closed: bool = False,
     ) -> None:
-        """`half_closed`: the source has had its FIN from here; a clean end looks like a reset then."""
+        """Bytes count at `index` of the tally.
+
+        `half_closed`: the source has had its FIN from here; a clean end looks like a reset then.
+        """
         self._loop = loop
         self._pipes = pipes
         self._pipe: Pipe | None = None  # from the first byte on
@@ -89,6 +96,8 @@ class Relay:
         self._began = began
         self._ended = ended
         self._broken = broken
+        self._numbers = tally.numbers
+        self._index = index
         self._held = 0  # bytes in the pipe
         self._at_end = False
         self._reading = False
@@ -154,12 +163,21 @@ class Relay:
         self._write(False)
         self._read(True)
 
+    @property
+    def held_back(self) -> bool:
+        """Whether it waits for a limit of its own: then its silence is nobody's fault."""
+        return False
+
+    def _room(self, pipe: Pipe) -> int:
+        """How many bytes the pipe may take now."""
+        return pipe.capacity - self._held
+
     def _fill(self, pipe: Pipe) -> int | None:
         """Read into the pipe; return the bytes read, None when the source broke."""
-        if self._at_end or self._held >= pipe.capacity:
+        if self._at_end or (room := self._room(pipe)) <= 0:
             return 0
         try:
-            got = os.splice(self._source.fileno(), pipe.write, pipe.capacity - self._held, flags=_FLAGS)
+            got = os.splice(self._source.fileno(), pipe.write, room, flags=_FLAGS)
         except BlockingIOError:
             return 0
         except OSError:
@@ -181,6 +199,7 @@ class Relay:
                 put = os.splice(pipe.read, self._sink.fileno(), self._held, flags=_FLAGS)
                 self._held -= put
                 self.moved += put
+                self._numbers[self._index] += put
         except BlockingIOError:
             pass
         except OSError:

@@ -5,25 +5,34 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from sluice import events
-from sluice.events import Action, Event, Leg, Timer
+from sluice import access, events, xferlog
+from sluice.config import Settings
+from sluice.deadlines import NEVER
+from sluice.events import Action, Event, Leg
 from sluice.journal import Journal
-from sluice.net.control import Connector, ControlSocket, from_text
+from sluice.net.control import Connector, ControlSocket
 from sluice.net.data import Channel
+from sluice.net.pace import Pace
 from sluice.net.places import Places
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
+from sluice.protocol.addresses import Address
 from sluice.session import Session
 
+_UNBROKEN = ("complete", "refused", "aborted")
 _PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
 
 
 class Runner:
-    """One client's session and its sockets. `finished` is called when the last socket is closed."""
+    """One client's session and its sockets.
+
+    `finished` is called when the last socket is closed, `broke` when a transfer breaks that was to end (F9).
+    """
 
     def __init__(
         self,
@@ -35,6 +44,8 @@ class Runner:
         resolver: Resolver,
         places: Places,
         finished: Callable[[Runner], None],
+        broke: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._journal = journal
@@ -42,6 +53,8 @@ class Runner:
         self._resolver = resolver
         self._places = places
         self._finished = finished
+        self._broke = broke
+        self._pace = pace
         self._session = session
         self._queue: list[Event] = []  # a deque takes 600 bytes, empty as it is
         self._busy = False
@@ -59,8 +72,9 @@ class Runner:
         self._lookup: asyncio.Task[None] | None = None
         self._channels: dict[int, Channel] = {}
         self._lingering: set[Channel] = set()
-        self._deadlines: dict[Timer, float] = {}
+        self._deadlines = session.deadlines
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = NEVER
         self._stopping = False
         self._done = False
         self._began = self._loop.time()
@@ -80,8 +94,11 @@ class Runner:
         """Give the session an event, and do what it says; also from within its own actions."""
         if isinstance(event, events.DataEnd):
             # A busy loop may hand over the data's end before the loss of control or the ABOR that came
-            # first; then it is not the end of a whole file (5.5, 6.2).
+            # first; then it is not the end of a whole file (5.5, 6.2). The kernel of a server that was
+            # killed ends both its connections so (6.10).
             self._client.read_ahead()
+            if self._server:
+                self._server.read_ahead()
         self._queue.append(event)
         self._work()
 
@@ -110,36 +127,56 @@ class Runner:
         self.feed(events.Stop(now))
         self._check_finished()
 
+    def enforce(self, settings: Settings, *, now: bool) -> int:
+        """Hold the session to other settings (F9); how many transfers run that they do not carry.
+
+        `now`: these are reset. One that the client has only to read the rest of is a transfer here, too.
+        """
+        refused = [each for channel in self._channels.values() if (each := _refused(settings, channel))]
+        lingering = [channel for channel in self._lingering if _refused(settings, channel)]
+        self.feed(events.Enforce(settings, refused[0] if refused else "", now))
+        for channel in lingering if now else ():
+            channel.reset(None)
+            channel.release()
+            self._broke()
+        self._check_finished()
+        return len(lingering) + self._session.doomed
+
     def _work(self) -> None:
+        """Handle what happened, and write; writing may find an end, which has happened then, too."""
         if self._busy:
             return
         self._busy = True
+        queue, session, client = self._queue, self._session, self._client
         try:
-            self._handle_queue()
+            while True:
+                while queue:
+                    event = queue.pop(0)
+                    try:
+                        self._perform(session.handle(event))
+                    except Exception:
+                        self._crash()
+                server = self._server
+                if client.unsent:
+                    client.flush()
+                if server and server.unsent:
+                    server.flush()
+                if not queue:
+                    break
             # Neither leg is read while one cannot be written: not the other one (1.9), and not the client
             # that does not read its own answers.
-            client, server = self._client, self._server
-            full = client.congested
-            client.read(self._session.accepts_input and not full and not (server and server.congested))
+            full = bool(client.unsent) and client.congested
+            wanted = session.accepts_input and not full
             if server:
-                server.read(not full)
+                wanted = wanted and not (server.unsent and server.congested)
+                if server.reading is full:
+                    server.read(not full)
+            if client.reading is not wanted:
+                client.read(wanted)
+            if self._deadlines.soonest < self._alarm_at:
+                self._set_alarm()
         finally:
             self._busy = False
-
-    def _handle_queue(self) -> None:
-        """Handle what happened, and write; writing may find an end, which has happened then, too."""
-        while True:
-            while self._queue:
-                event = self._queue.pop(0)
-                try:
-                    self._perform(self._session.handle(event))
-                except Exception:
-                    self._crash()
-            self._client.flush()
-            if self._server:
-                self._server.flush()
-            if not self._queue:
-                return
 
     def _crash(self) -> None:
         text = traceback.format_exc()
@@ -193,9 +230,7 @@ class Runner:
             channel.reset(action.leg)
 
     def _connect(self, action: events.Connect) -> None:
-        self._connector = Connector(
-            self._loop, action.local, action.to, self._connected, self._connect_failed
-        )
+        self._connector = Connector(self._loop, action, self._connected, self._connect_failed)
 
     def _close(self, action: events.Close) -> None:
         if action.leg is Leg.CLIENT:
@@ -219,7 +254,15 @@ class Runner:
 
     def _channel(self, number: int) -> Channel:
         if number not in self._channels:
-            self._channels[number] = Channel(self._loop, self._pipes, number, self.feed, self._channel_gone)
+            self._channels[number] = Channel(
+                self._loop,
+                self._pipes,
+                number,
+                self.feed,
+                self._channel_gone,
+                pace=self._pace,
+                tally=self._session.tally,
+            )
         return self._channels[number]
 
     def _release(self, number: int) -> None:
@@ -240,11 +283,24 @@ class Runner:
             fields = self._session.log_fields() | fields
             fields["SLUICE_BYTES"] = str(channel.bytes if channel else 0)
             fields["SLUICE_SECONDS"] = f"{channel.seconds if channel else 0:.3f}"
+            outcome = fields["SLUICE_OUTCOME"]
+            # A server's 4xx or 5xx in the middle of its data is no refusal: the other hop may have reset it.
+            broken = outcome not in _UNBROKEN or (outcome == "refused" and fields["SLUICE_BYTES"] != "0")
+            if broken and self._session.doomed:
+                self._broke()
+            self._session.doomed = False
         self._journal.write(action.event, action.message, action.priority, **fields)
+        if action.transfer is not None and self._session.settings.xferlog:
+            line = xferlog.format_line(fields, time.localtime())
+            if line:
+                ids = {key: fields[key] for key in ("SLUICE_HOP", "SLUICE_SESSION")}
+                self._journal.write("xferlog", line, 6, "sluice-xferlog", **ids)
 
     # --- the server's control connection ---------------------------------------------------------
 
-    def _connected(self, sock: socket.socket) -> None:
+    def _connected(self, sock: socket.socket, local: Address) -> None:
+        if self._connector:
+            self._session.tally.connected(self._loop.time() - self._connector.began)
         self._connector = None
         self._server = ControlSocket(
             self._loop,
@@ -254,7 +310,7 @@ class Runner:
             relieved=self._work,
             closed=self._check_finished,
         )
-        self.feed(events.Connected(from_text(sock.getsockname()[0])))
+        self.feed(events.Connected(local))
 
     def _connect_failed(self, cause: str) -> None:
         self._connector = None
@@ -276,26 +332,21 @@ class Runner:
 
     # --- timers: one alarm for all, moved only when it must be -----------------------------------
 
-    def _start_timer(self, action: events.Start) -> None:
-        when = self._loop.time() + action.seconds
-        self._deadlines[action.timer] = when
-        if self._alarm is None or self._alarm.when() > when:
-            self._set_alarm(when)
-
-    def _set_alarm(self, when: float) -> None:
+    def _set_alarm(self) -> None:
         if self._alarm:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(when, self._ring)
+        self._alarm_at = self._deadlines.soonest
+        self._alarm = self._loop.call_at(self._alarm_at, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None
+        self._alarm_at = 0.0  # until all that is over has been told
         now = self._loop.time() + 0.001  # the loop's clock rounds
-        for timer in [t for t, when in self._deadlines.items() if when <= now]:
-            if self._deadlines.get(timer, now + 1) <= now:
-                del self._deadlines[timer]
-                self.feed(events.Expired(timer))
-        if self._deadlines:  # what was started meanwhile need not be the next one
-            self._set_alarm(min(self._deadlines.values()))
+        while timer := self._deadlines.over(now):
+            self.feed(events.Expired(timer))
+        self._alarm_at = NEVER
+        if self._deadlines.at:
+            self._set_alarm()
 
     def _check_finished(self) -> None:
         if self._done or not self._session.over or not self._client.gone:
@@ -309,11 +360,14 @@ class Runner:
             self._finished(self)
 
 
-# What is done for each action; a session has some seventy, so they are not tried in turn.
+def _refused(settings: Settings, channel: Channel) -> str:
+    """Why the settings do not carry a transfer's sockets; "" when they do."""
+    return next((each for sock in channel.sockets() if (each := access.data_refused(settings, sock))), "")
+
+
+# What is done for each action; a session has some thirty, so they are not tried in turn.
 HANDS: Final[dict[type[Any], Callable[[Runner, Any], object]]] = {
     events.Send: Runner._send,
-    events.Start: Runner._start_timer,
-    events.Cancel: lambda runner, action: runner._deadlines.pop(action.timer, None),
     events.Listen: Runner._listen,
     events.Take: lambda runner, action: runner._channels[action.transfer].take(action.token),
     events.Drop: Runner._drop,

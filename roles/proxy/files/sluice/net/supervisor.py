@@ -23,19 +23,25 @@ from pathlib import Path
 from typing import Any
 
 from sluice import __version__, config
-from sluice.config import Settings
+from sluice.config import ClientSide, Settings
 from sluice.journal import Journal
 from sluice.net.control import on_this_host
+from sluice.net.ledger import Ledger, make_ledger
 from sluice.net.link import Link, Message
 from sluice.net.listeners import ListenError, adopt, listen
 from sluice.net.places import Counts, make_counts
+from sluice.net.prober import LONGEST
+from sluice.net.scrapes import Page, Scrapes
 from sluice.net.worker_process import FAREWELL, internal
+from sluice.tally import DEATHS, LAYOUT
 
 HANDOVER = "SLUICE_HANDOVER"  # the environment variable in which the old code hands on to the new
 _DRAIN = 20.0  # s for running transfers after SIGTERM (10.3)
 _START = 15.0  # s for a worker to begin to serve
 _PAUSES = (0.1, 1.0, 5.0)  # s before a worker that died soon is started anew
 _SOON = 10.0  # s
+_LOOK = 0.5  # s between two looks whether transfers have finished
+_BEFORE = 1.0  # s before old workers end at which their last transfers are counted and reset
 _NO_POLICY = "No policy protects this proxy: sluice-policy.service is not installed on this host."
 
 
@@ -83,6 +89,8 @@ class Supervisor:
         self._generation = 0
         self._question = 0
         self._deaths = 0
+        self._retired = float("inf")  # when the workers of before the last reload are at their end
+        self._broken = 0  # transfers of theirs that were reset, by them or at their end
         self._stopping = False
         self._draining = False
         self._busy = asyncio.Lock()  # one reload after the other
@@ -93,6 +101,13 @@ class Supervisor:
         left = handover or {}
         self._listeners = adopt(left.get("listeners", []))
         self._counts = left.get("counts") or make_counts()
+        # Code that counts otherwise begins at 0; old workers go on in what they have.
+        tally: int | None = left.get("tally")
+        if tally is not None and left.get("layout") != LAYOUT:
+            os.close(tally)
+            tally = None
+        self._ledger = Ledger(make_ledger() if tally is None else tally)
+        self._scrapes = Scrapes()
         self._door = socket.socket(fileno=left["door"]) if left.get("door") else None
         self._asker: int | None = left.get("asker")
         self._pids.update(left.get("pids", []))
@@ -125,6 +140,8 @@ class Supervisor:
             if not old:
                 raise
             self._log("warning", f"reload failed, the former settings and code go on: {error}", 3)
+            with contextlib.suppress(StartError):
+                self._answer_scrapes()
             self._tell_asker({"failed": str(error)})
             return
         settings = self._settings
@@ -150,6 +167,7 @@ class Supervisor:
         """Start the new generation; when all of it serves, let `old` retire."""
         settings = self._settings
         assert settings is not None  # noqa: S101 - _read has set it
+        self._page(settings)  # what it lacks, it lacks before anything changes
         try:
             listeners = listen(settings, self._listeners)
         except ListenError as error:
@@ -168,9 +186,12 @@ class Supervisor:
             self._listeners = former
             reason = str(error) or f"a worker did not begin to serve within {_START:g} s."
             raise StartError(reason) from None
+        self._retired = self._loop.time() + settings.timeouts.drain
+        self._broken = 0
         for child in old:
             child.retiring = True
             child.link.send({"do": "retire", "seconds": settings.timeouts.drain})
+        self._answer_scrapes()
         for place, sock in former.items():
             if place not in listeners:
                 sock.close()
@@ -178,6 +199,7 @@ class Supervisor:
     async def _end(self) -> None:
         self._stopping = True
         notify("STOPPING=1")
+        self._scrapes.stop()
         for sock in self._listeners.values():
             sock.close()
         if not self._children:
@@ -219,7 +241,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         slots = {child.slot for child in self._children}
         slot = next(number for number in range(len(slots) + 1) if number not in slots)
-        passed = [theirs.fileno(), self._counts, *(sock.fileno() for sock in self._listeners.values())]
+        listeners = [sock.fileno() for sock in self._listeners.values() if sock is not self._scraped()]
+        passed = [theirs.fileno(), self._counts, self._ledger.descriptor, *listeners]
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
             [sys.executable, "-sP", "-m", "sluice", "--worker", str(theirs.fileno())],
@@ -236,7 +259,8 @@ class Supervisor:
                 "settings": self._data,
                 "slot": slot,
                 "counts": self._counts,
-                "listeners": passed[2:],
+                "tally": self._ledger.descriptor,
+                "listeners": listeners,
             }
         )
         return child
@@ -245,6 +269,7 @@ class Supervisor:
         child: Child
         link = Link(sock, lambda message: self._heard(child, message), lambda: self._lost(child))
         child = Child(pid, link, slot, generation, self._loop.time())
+        self._ledger.tally(slot)
         self._pids.add(pid)
         self._children.append(child)
         self._empty.clear()
@@ -261,6 +286,8 @@ class Supervisor:
                 child.ready.set_result(None)
             case {"failed": reason} if not child.ready.done():
                 child.ready.set_exception(StartError(str(reason)))
+            case {"broke": int(transfers)}:
+                self._broken += transfers
             case {"number": number, "answer": answer} if number in child.asked:
                 asked = child.asked.pop(number)
                 if not asked.done():
@@ -278,6 +305,7 @@ class Supervisor:
             child.ready.set_exception(StartError("a worker ended before it served."))
             child.ready.exception()  # whoever waits gets it; nobody need wait
         elif not child.retiring and not self._stopping:
+            self._ledger.own.numbers[DEATHS] += 1
             self._log("warning", f"worker {child.pid} died; its sessions are lost, another one is started", 3)
             self._later(self._replace, child)
 
@@ -309,6 +337,7 @@ class Supervisor:
         """It counts no more, and what it held is free."""
         self._children.remove(child)
         Counts(self._counts).clear(child.slot)
+        self._ledger.bury(child.slot)
         if not self._children:
             self._empty.set()
 
@@ -320,14 +349,14 @@ class Supervisor:
                     continue
             self._pids.discard(pid)
 
-    async def _ask(self, child: Child, question: str, **more: Any) -> Any:
-        """Return a worker's answer, None where it gives none."""
+    async def _ask(self, child: Child, question: str, patience: float = FAREWELL, **more: Any) -> Any:
+        """Return a worker's answer, None where it gives none within `patience` seconds."""
         self._question += 1
         number = self._question
         child.asked[number] = self._loop.create_future()
         child.link.send({"do": question, "number": number, **more})
         try:
-            return await asyncio.wait_for(child.asked[number], FAREWELL)
+            return await asyncio.wait_for(child.asked[number], patience)
         except TimeoutError:
             child.asked.pop(number, None)
             return None
@@ -374,12 +403,15 @@ class Supervisor:
         handover = {
             "listeners": listeners,
             "counts": self._counts,
+            "tally": self._ledger.descriptor,
+            "layout": LAYOUT,
             "door": door,
             "asker": answer_to,
             "children": children,
             "pids": list(self._pids),
         }
-        for descriptor in (*listeners, self._counts, door, answer_to, *(child["link"] for child in children)):
+        kept = (*listeners, self._counts, self._ledger.descriptor)
+        for descriptor in (*kept, door, answer_to, *(child["link"] for child in children)):
             if descriptor is not None:
                 os.set_inheritable(descriptor, True)
         environment = {**os.environ, HANDOVER: json.dumps(handover)}
@@ -436,23 +468,76 @@ class Supervisor:
             case {"ask": "kill", "session": str(session)}:
                 killed = [await self._ask(child, "kill", session=session) for child in list(self._children)]
                 link.send({"done": True} if any(killed) else {"failed": f"there is no session {session}."})
+            case {"ask": "probe"}:
+                link.send(await self._probe(message))
             case {"ask": "drain"}:
                 self._drain()
                 link.send({"done": True})
+            case {"ask": "enforce", "wait": bool(wait)}:
+                link.send({"done": await self._enforce(wait)})
             case {"ask": "reload"}:
                 await self._reload(link)
             case _:
                 link.send({"failed": "this question is not known."})
+
+    async def _probe(self, message: Message) -> Message:
+        """Have a worker walk the path: its sockets are those of the sessions."""
+        child = next((child for child in self._serving() if child.ready.done()), None)
+        if child is None:
+            return {"failed": "no worker serves."}
+        said = {key: message[key] for key in ("server", "user", "password") if key in message}
+        answer: Message | None = await self._ask(child, "probe", LONGEST + FAREWELL, **said)
+        return answer or {"failed": "the worker that walked the path ended before it was done."}
 
     def _drain(self) -> None:
         """Take no more clients until the next reload or start; sessions go on."""
         self._draining = True
         for child in self._children:
             child.link.send({"do": "refuse"})
+        scraped = self._scraped()
         for sock in self._listeners.values():
-            sock.close()
-        self._listeners = {}
+            if sock is not scraped:
+                sock.close()
+        self._listeners = {place: sock for place, sock in self._listeners.items() if sock is scraped}
         self._log("warning", "drained: no more clients are taken until the next reload or start", 4)
+
+    async def _enforce(self, wait: bool) -> dict[str, Any]:
+        """Hold the sessions of before the reload to the settings of now (F9).
+
+        Transfers that these do not carry may finish until the drain's time is over; then they are reset.
+        Not `wait`: only say how many there are. What was reset already, when that time was over, counts.
+        """
+        left = await self._hold(now=False)
+        began = left + self._broken
+        drain = self._settings.timeouts.drain if self._settings else 0.0
+        until = min(self._loop.time() + drain, self._retired - _BEFORE)  # the counting comes before the end
+        while wait and left and self._loop.time() < until and not self._stopping:
+            await asyncio.sleep(min(_LOOK, max(0.0, until - self._loop.time())))
+            left = await self._hold(now=False)
+        if wait:
+            await self._hold(now=True)
+        reset = self._broken
+        if wait and began:
+            finished = max(0, began - reset)
+            said = f"{began} transfers on what the settings took away: {finished} finished, {reset} reset"
+            self._log("enforced", said, 5)
+        return {"transfers": began, "left": left, "reset": reset, "seconds": drain}
+
+    async def _hold(self, *, now: bool) -> int:
+        """How many transfers of old workers the settings do not carry; `now`: reset them."""
+        old = [child for child in self._children if child.retiring]
+        return sum(await asyncio.gather(*(self._hold_child(child, now=now) for child in old)))
+
+    async def _hold_child(self, child: Child, *, now: bool) -> int:
+        answer = await self._ask(child, "enforce", settings=self._data, now=now)
+        if isinstance(answer, int) or child not in self._children:
+            return answer or 0
+        # Its code does not know how, or it does not answer: all that it has has to go.
+        count = (await self._ask(child, "count") or {}).get("transfers", 0)
+        if now:
+            child.link.send({"do": "retire", "seconds": 0})
+            self._broken += int(count)
+        return int(count)
 
     async def _status(self) -> dict[str, Any]:
         settings = self._settings
@@ -466,9 +551,47 @@ class Supervisor:
             "hop": settings.hop if settings else "",
             "host": settings.host if settings else "",
             "pid": os.getpid(),
-            "listening": [f"{address} port {port}" for address, port in self._listeners],
+            "listening": [
+                f"{address} port {port}"
+                for (address, port), sock in self._listeners.items()
+                if sock is not self._scraped()
+            ],
+            "intercepts": _intercepted(settings.client_side) if settings else "",
             "workers": workers,
         }
+
+    # --- metrics ----------------------------------------------------------------------------------
+
+    def _page(self, settings: Settings) -> Page | None:
+        """What a scrape gets; None where nobody may scrape. Raises StartError."""
+        if not settings.metrics:
+            return None
+        try:
+            from sluice import metrics  # noqa: PLC0415 - only where it is used
+        except ImportError:
+            raise StartError("metrics: python3-prometheus-client is not installed.") from None
+
+        counts = Counts(self._counts)
+
+        def figures() -> metrics.Figures:
+            serving = len(self._serving())
+            retiring = len(self._children) - serving
+            return metrics.Figures(self._ledger.sums(), counts.of(1), counts.of(0), serving, retiring)
+
+        return metrics.Page(settings, figures)
+
+    def _answer_scrapes(self) -> None:
+        """Answer whom the settings allow it, where they say so; else nobody. Raises StartError."""
+        self._scrapes.stop()
+        scraped, metrics = self._scraped(), self._settings.metrics if self._settings else None
+        page = self._page(self._settings) if self._settings else None
+        if scraped and metrics and page:
+            self._scrapes.serve(scraped, metrics.peers, page)
+
+    def _scraped(self) -> socket.socket | None:
+        """The listener for scrapes, where there is one."""
+        metrics = self._settings.metrics if self._settings else None
+        return self._listeners.get((metrics.address, metrics.port)) if metrics else None
 
     # --- small things -----------------------------------------------------------------------------
 
@@ -480,6 +603,14 @@ class Supervisor:
     def _log(self, event: str, message: str, priority: int) -> None:
         fields = {"SLUICE_HOP": self._settings.hop} if self._settings else {}
         self._journal.write(event, message, priority, **fields)
+
+
+def _intercepted(side: ClientSide) -> str:
+    """Which connections come here whose clients address another host, for a person; "" where none do."""
+    if not side.intercept:
+        return ""
+    networks, ports = ", ".join(map(str, side.destinations)), ", ".join(map(str, side.destination_ports))
+    return f"connections to {networks} port {ports}, by {side.intercept.value}"
 
 
 def _mark_loaded() -> None:

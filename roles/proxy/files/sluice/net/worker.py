@@ -8,20 +8,28 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 from sluice import access
 from sluice.config import Settings
 from sluice.events import Endpoint
 from sluice.journal import Journal
 from sluice.memory import Memory
+from sluice.net import prober
 from sluice.net.control import from_text
+from sluice.net.pace import Pace, Shared
 from sluice.net.places import Counts, Places, Seats
+from sluice.net.prober import Errand, ProbeError
 from sluice.net.relay import PipePool
 from sluice.net.resolve import Resolver
 from sluice.net.runner import Runner
+from sluice.net.transparent import original_destination
 from sluice.protocol.addresses import Address
 from sluice.session import Session
+from sluice.tally import Tally
 
+_PROBES = 4  # at once
 _BATCH = 64  # connections accepted in one callback
 _PAUSE = 0.2  # s without accepting when descriptors run out (2.12)
 
@@ -30,19 +38,29 @@ class Worker:
     """Serves sessions until it is stopped."""
 
     def __init__(
-        self, settings: Settings, journal: Journal, listeners: list[socket.socket], counts: Counts
+        self,
+        settings: Settings,
+        journal: Journal,
+        listeners: list[socket.socket],
+        counts: Counts,
+        tally: Tally,
     ) -> None:
         """The listeners bind and listen already; they are the worker's to close."""
         self._settings = settings
         self._journal = journal
         self._listeners = listeners
+        self._tally = tally
         self._pipes = PipePool()
         self._places = Places(settings.limits.transfers, counts)
         self._seats = Seats(settings.limits, counts)
+        rate = settings.limits.bandwidth
+        self._bandwidth = Shared(rate, counts, time.monotonic()) if rate else None
         resolvers = settings.servers.resolvers if settings.servers else ()
+        self.broke: Callable[[], None] = lambda: None  # a transfer broke that was to end (F9)
         self._resolver = Resolver(resolvers, settings.timeouts.connect)
         self._memory = Memory(time.monotonic)
         self._runners: set[Runner] = set()
+        self._probes = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -78,13 +96,22 @@ class Worker:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _begin(self, sock: socket.socket, name: tuple[str, int]) -> None:
+        sock.setblocking(False)
         peer = Endpoint(from_text(name[0]), name[1])
-        reason = self._refusal(peer.address)
+        original = original_destination(sock, self._settings.client_side.intercept)
+        cause, reason = self._refusal(peer.address, original)
         if reason:
-            self._refuse(sock, peer, reason)
+            self._refuse(sock, peer, cause, reason)
             return
-        local = from_text(sock.getsockname()[0])
-        session = Session(self._settings, secrets.token_hex(6), peer, local, self._memory)
+        session = Session(
+            self._settings,
+            secrets.token_hex(6),
+            peer,
+            from_text(sock.getsockname()[0]),
+            self._memory,
+            tally=self._tally,
+            original=original,
+        )
         runner = Runner(
             sock,
             session,
@@ -93,19 +120,31 @@ class Worker:
             resolver=self._resolver,
             places=self._places,
             finished=lambda runner: self._finished(runner, peer.address),
+            broke=self.broke,
+            pace=self._pace(),
         )
         self._seats.take(peer.address)
+        self._tally.session()
         self._runners.add(runner)
         self._empty.clear()
         runner.start()
 
-    def _refusal(self, client: Address) -> str:
-        if not access.inside(client, self._settings.client_side.peers):
-            return f"{client} is not in the allowed networks"
-        return self._seats.refused(client)
+    def _pace(self) -> Pace | None:
+        rate = self._settings.limits.bandwidth_per_session
+        return Pace(rate, self._bandwidth, time.monotonic()) if rate or self._bandwidth else None
 
-    def _refuse(self, sock: socket.socket, peer: Endpoint, reason: str) -> None:
+    def _refusal(self, client: Address, original: Endpoint | None) -> tuple[str, str]:
+        """Why the client gets no session, by cause and in words; "" where it does."""
+        side = self._settings.client_side
+        if not access.inside(client, side.peers):
+            return "client", f"{client} is not in the allowed networks"
+        if side.intercept and (reason := access.original_refused(self._settings, client, original)):
+            return "destination", reason
+        return "limit", self._seats.refused(client)
+
+    def _refuse(self, sock: socket.socket, peer: Endpoint, cause: str, reason: str) -> None:
         hop = self._settings.hop
+        self._tally.refused(cause)
         self._journal.write(
             "refused",
             f"refused: {reason}",
@@ -114,8 +153,10 @@ class Worker:
             SLUICE_CLIENT=str(peer),
             SLUICE_REASON=reason,
         )
-        with contextlib.suppress(OSError):
-            sock.send(f"421 {hop}: {reason}.\r\n".encode())
+        side = self._settings.client_side
+        if cause != "client" or not side.identity:  # 14.1: a stranger gets no word
+            with contextlib.suppress(OSError):
+                sock.send(f"421 {hop}: {reason}.\r\n".encode())
         sock.close()
 
     def _finished(self, runner: Runner, client: Address) -> None:
@@ -141,6 +182,30 @@ class Worker:
                 runner.kill()
                 return True
         return False
+
+    def enforce(self, settings: Settings, *, now: bool) -> int:
+        """Hold all sessions to other settings (F9); how many transfers run that they do not carry.
+
+        `now`: these are reset.
+        """
+        self._settings = settings
+        return sum(runner.enforce(settings, now=now) for runner in list(self._runners))
+
+    async def probe(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Walk the path as a session would; what was found, or why there was nothing to find."""
+        if self._probes >= _PROBES:
+            return {"failed": f"{_PROBES} probes run already."}
+        self._probes += 1
+        try:
+            walks = await prober.probe(self._settings, self._resolver, Errand.read(message))
+        except ProbeError as error:
+            return {"failed": str(error)}
+        finally:
+            self._probes -= 1
+        for walk in walks:
+            text = f"probe of {walk['to']}: {walk['verdict']}"
+            self._journal.write("probe", text, 6, SLUICE_HOP=self._settings.hop, SLUICE_SERVER=walk["to"])
+        return {"done": walks}
 
     # --- stopping --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -12,10 +13,12 @@ from typing import Any
 
 from sluice import config
 from sluice.journal import Journal
+from sluice.net.ledger import Ledger
 from sluice.net.link import Link, Message
 from sluice.net.places import Counts
 from sluice.net.worker import Worker
 
+_GARBAGE = 5000  # objects that may be made and not freed before their circles are looked for
 FAREWELL = 5.0  # s for the last sockets to close
 
 
@@ -35,6 +38,7 @@ class WorkerProcess:
         self._worker: Worker | None = None
         self._over = asyncio.Event()
         self._retiring: asyncio.Task[None] | None = None
+        self._probes: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Return when there is nothing left to do."""
@@ -57,6 +61,10 @@ class WorkerProcess:
                     self._begin_to_retire(FAREWELL)
             case {"do": "refuse"} if self._worker:
                 self._worker.close_listeners()
+            case {"do": "probe", "number": number} if self._worker:
+                task = asyncio.get_running_loop().create_task(self._probe(number, message))
+                self._probes.add(task)
+                task.add_done_callback(self._probes.discard)
             case {"do": question, "number": number} if self._worker:
                 self._link.send({"number": number, "answer": self._answer(question, message)})
 
@@ -64,13 +72,17 @@ class WorkerProcess:
         try:
             settings = config.parse(message["settings"])
             counts = Counts(message["counts"], message["slot"])
+            tally = Ledger(message["tally"]).tally(message["slot"])
             listeners = [socket.socket(fileno=each) for each in message["listeners"]]
             hop = {"SLUICE_HOP": settings.hop}
             asyncio.get_running_loop().set_exception_handler(
                 lambda _loop, context: self._journal.write("warning", internal(context), 3, **hop)
             )
-            self._worker = Worker(settings, self._journal, listeners, counts)
+            self._worker = Worker(settings, self._journal, listeners, counts, tally)
+            self._worker.broke = lambda: self._link.send({"broke": 1})
             self._worker.start()
+            gc.freeze()  # what is there now stays; and a session leaves some hundred objects in circles
+            gc.set_threshold(_GARBAGE)
         except ImportError:
             self._failed("servers.resolvers: python3-dnspython is not installed.")
         except (config.ConfigError, OSError) as error:
@@ -90,7 +102,22 @@ class WorkerProcess:
             return self._worker.sessions()
         if question == "kill":
             return self._worker.kill(message["session"])
+        if question == "enforce":
+            return self._enforce(message["settings"], message["now"])
         return None
+
+    async def _probe(self, number: int, message: Message) -> None:
+        assert self._worker is not None  # noqa: S101 - the caller looked
+        self._link.send({"number": number, "answer": await self._worker.probe(message)})
+
+    def _enforce(self, data: dict[str, Any], now: bool) -> int | None:
+        """As Worker.enforce; None where this code cannot read the settings."""
+        assert self._worker is not None  # noqa: S101 - the caller looked
+        try:
+            settings = config.parse(data)
+        except config.ConfigError:
+            return None
+        return self._worker.enforce(settings, now=now)
 
     def _begin_to_retire(self, seconds: float) -> None:
         """Take no more clients; end when the last session has, or after this time."""

@@ -72,14 +72,21 @@ def parse_227(raw: bytes) -> int | None:
     """Return the port that a whole 227 reply names, None when it names none (3.6).
 
     The six numbers may stand anywhere after the code (RFC 1123 4.1.2.6); the last six count.
-    The address is not read: only the control connection's peer is ever dialled (3.7).
     """
+    numbers = _six(raw)
+    return numbers[4] * 256 + numbers[5] or None if numbers else None
+
+
+def address_in_227(raw: bytes) -> Address | None:
+    """Return the address that it names, which counts only where the admin lists it (3.7)."""
+    numbers = _six(raw)
+    return ipaddress.IPv4Address(bytes(numbers[:4])) if numbers else None
+
+
+def _six(raw: bytes) -> list[int]:
     found = _SIX.findall(raw[4:])
-    if not found:
-        return None
-    numbers = [int(n) for n in found[-1]]
-    port = numbers[4] * 256 + numbers[5]
-    return port if max(numbers) <= 255 and port else None
+    numbers = [int(n) for n in found[-1]] if found else [256]
+    return numbers if max(numbers) <= 255 else []
 
 
 def parse_229(raw: bytes) -> int | None:
@@ -103,4 +110,4 @@ def format_229(port: int) -> str:
 
 def endpoint(address: Address, port: int) -> str:
     """Write address and port as people read them: 192.0.2.1:21, [2001:db8::1]:21."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return f"[{address!s}]:{port}" if address.version == 6 else f"{address!s}:{port}"

@@ -82,17 +82,15 @@ class CommandReader:
         self._telnet = TelnetFilter()
         self._buffer = bytearray()
         self._discarding = False
-
-    @property
-    def partial(self) -> bool:
-        """Whether a line has begun and not ended (2.11: it has a time limit)."""
-        return bool(self._buffer) or self._discarding or self._telnet.partial
+        self.partial = False  # whether a line has begun and not ended (2.11: it has a time limit)
 
     def feed(self, data: bytes) -> list[bytes | LineFault]:
         """Return the lines that `data` ends, without their ends; a fault stands in a bad line's place.
 
         A line ends at LF, with or without CR before it (1.1). At most `limit` bytes are ever held.
         """
+        if not self.partial and 0 <= data.find(b"\n") == len(data) - 1 and IAC not in data:
+            return [self._whole(data[:-1])]  # one whole line, as nearly always
         lines: list[bytes | LineFault] = []
         pieces = self._telnet.feed(data).split(b"\n")
         for piece in pieces[:-1]:
@@ -102,13 +100,15 @@ class CommandReader:
             self._buffer.clear()
             self._discarding = False
         self._keep(pieces[-1], lines)
+        self.partial = bool(self._buffer) or self._discarding or self._telnet.partial
         return lines
 
     def _add(self, piece: bytes, lines: list[bytes | LineFault]) -> bytes | LineFault | None:
         self._keep(piece, lines)
-        if self._discarding:
-            return None
-        line = bytes(self._buffer).removesuffix(b"\r")
+        return None if self._discarding else self._whole(bytes(self._buffer))
+
+    def _whole(self, line: bytes) -> bytes | LineFault:
+        line = line.removesuffix(b"\r")
         if len(line) > self._limit:
             return LineFault.TOO_LONG
         if b"\r" in line or b"\0" in line:  # 1.2

@@ -81,6 +81,11 @@ def reply(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\r\n"
 
 
+def multiline(code: int, lines: Sequence[str]) -> bytes:
+    """Write a reply of one line or more, each with the code: no line is taken for the last (1.8)."""
+    return b"".join(reply(f"{code}{'-' if i < len(lines) else ' '}{line}") for i, line in enumerate(lines, 1))
+
+
 def filter_features(raw: bytes, remove: Callable[[bytes], bool], add: Sequence[bytes]) -> bytes:
     """Rewrite a whole 211 reply to FEAT (7.1-7.4).
 
