@@ -15,31 +15,11 @@ description:
   - A port that is opened from serves several far ends at once, so that such a range is no limit.
 
 positional: _input, host, mode, ports
-options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  host:
-    description: Inventory name of the host, which stands on the path.
-    type: str
-    required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
-  limits:
-    description:
-      - As C(sluice_limits); C(transfers) is how many transfers a host may carry at once.
-      - A range that could not carry so many is refused.
-    type: dict
-    default: {}
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
+  - sluice.ftp.description.host
+  - sluice.ftp.description.limits
 """
 
 EXAMPLES = r"""

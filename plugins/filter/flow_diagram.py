@@ -18,21 +18,9 @@ description:
   - It is for pages that render Mermaid; P(sluice.ftp.path_picture#filter) can be shown anywhere.
 
 positional: _input, mode, ports
-options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
 """
 
 EXAMPLES = r"""

@@ -15,25 +15,10 @@ description:
   - The neighbour stands on the left, the host on the right, and the arrow shows who opens the connection.
 
 positional: _input, host, mode, ports
-options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  host:
-    description: Inventory name of the host, which stands on the path.
-    type: str
-    required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
+  - sluice.ftp.description.host
 """
 
 EXAMPLES = r"""

@@ -15,6 +15,9 @@ description:
   - Somebody would be locked out, or the policy would not hold, because of another table for instance.
 
 positional: _input, topology, host
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.host
 options:
   _input:
     description: The result of M(sluice.ftp.packet_filter_info) on that host.
@@ -24,18 +27,6 @@ options:
     description: The path, as C(sluice_topology).
     type: dict
     required: true
-  host:
-    description: Inventory name of the host, which stands on the path.
-    type: str
-    required: true
-  mode:
-    description: As C(sluice_mode).
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
   scope:
     description: As C(sluice_scope).
     type: str

@@ -14,25 +14,11 @@ description:
   - The capabilities of the proxy's unit, and the policy routing of a host that intercepts with TPROXY.
 
 positional: _input, host, mode, ports
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
+  - sluice.ftp.description.host
 options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  host:
-    description: Inventory name of the host, which stands on the path.
-    type: str
-    required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
   found:
     description:
       - What the host printed, as lines of a word and JSON text.

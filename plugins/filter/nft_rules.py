@@ -15,15 +15,12 @@ description:
   - Each rule that opens a flow bears its line of P(sluice.ftp.flow_table#filter) as its comment.
 
 positional: _input, host, uid, mode, ports
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
+  - sluice.ftp.description.host
+  - sluice.ftp.description.limits
 options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  host:
-    description: Inventory name of the host, which stands on the path.
-    type: str
-    required: true
   uid:
     description:
       - Number of the proxy's user.
@@ -31,26 +28,10 @@ options:
       - In check mode V(<uid of NAME>) may stand for a user that does not exist yet.
     type: raw
     required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
   log_refused:
     description: Whether the kernel's log names what is refused, at a low rate.
     type: bool
     default: true
-  limits:
-    description:
-      - As C(sluice_limits); C(transfers) is how many transfers a host may carry at once.
-      - A range that could not carry so many is refused.
-    type: dict
-    default: {}
   scope:
     description:
       - V(guard) restricts what has to do with the proxy and leaves all else alone.

@@ -17,21 +17,10 @@ description:
   - The document refers to nothing beside it and follows the reader's choice of light or dark.
 
 positional: _input, mode, ports, direction
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
 options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
   direction:
     description: Where the servers lie, seen from the clients. V(down) suits a narrow page.
     type: str

@@ -15,25 +15,11 @@ description:
   - Timeouts are nested, so that the hop that knows a cause answers before those in front of it give up.
 
 positional: _input, host, mode, ports, timeouts
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
+  - sluice.ftp.description.host
 options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
-  host:
-    description: Inventory name of the host, which stands on the path.
-    type: str
-    required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
   timeouts:
     description: As C(sluice_timeouts), in seconds; a timeout that is not said keeps its default.
     type: dict

@@ -17,11 +17,11 @@ description:
     P(sluice.ftp.path_picture#filter) and P(sluice.ftp.capacity#filter).
 
 positional: _input, found, mode, ports
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
+  - sluice.ftp.description.limits
 options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
   found:
     description:
       - For each host that was asked what the role registered, as C(reach), C(answers) and C(drift), its
@@ -29,22 +29,6 @@ options:
       - A host that is missing, or whose answers are, is shown as one that was not asked, or did not answer.
     type: dict
     required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
-  limits:
-    description:
-      - As C(sluice_limits); C(transfers) is how many transfers a host may carry at once.
-      - A range that could not carry so many is refused.
-    type: dict
-    default: {}
 """
 
 EXAMPLES = r"""

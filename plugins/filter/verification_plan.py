@@ -17,11 +17,10 @@ description:
   - In one round no rule is expected to count two connections, so its counter tells which one it counted.
 
 positional: _input, scopes, mode, ports, ends
+extends_documentation_fragment:
+  - sluice.ftp.description
+  - sluice.ftp.description.path
 options:
-  _input:
-    description: The path, as C(sluice_topology).
-    type: dict
-    required: true
   scopes:
     description:
       - By inventory name the hosts on the path that take part.
@@ -29,16 +28,6 @@ options:
         C(sluice_exclusive_host).
     type: dict
     required: true
-  mode:
-    description:
-      - As C(sluice_mode), V(active), V(passive) or V(both) for all legs.
-      - A dictionary says one of them for each leg.
-    type: raw
-    default: both
-  ports:
-    description: As C(sluice_ports); a range that is not said keeps its default.
-    type: dict
-    default: {}
   ends:
     description:
       - A client C(C) and a server C(S) that may be used.
