@@ -470,19 +470,22 @@ class Around:
         return list(_one_way(_taken_once(found)))
 
     def _undecided(self, one: Probe) -> bool:
-        """Whether what becomes of it hangs on other probes, or on who really has a foreign address."""
+        """Whether what becomes of it hangs on other probes, or on who really has a foreign address.
+
+        The answers go to that one, and come by the opener only where it stands on their way.
+        """
         talks = one.dialled in self.uninvolved and one.port in self.reference.control_ports
         owners = {self.owners.get(one.opener.address), one.opener.place}
         meets_itself = (one.owner or one.acceptor.place) in owners and not one.local
         position = self.reference.position
-        ends = (position(one.opener.place), position(one.owner or one.acceptor.place))
-        owner = self.owners.get(one.opener.address, one.opener.place)
-        passes_owner = one.opener.foreign and min(ends) <= position(owner) <= max(ends)
+        at, to = position(one.opener.place), position(one.owner or one.acceptor.place)
+        owner = position(self.owners.get(one.opener.address, one.opener.place))
+        answers_stray = one.opener.foreign and not (owner < at <= to or to <= at < owner)
         alone = one.opener.foreign and not any(
             one.opener.address in own and one.dialled in peers for own, peers in self.policy.foreign
         )
         return (
-            talks or meets_itself or passes_owner or alone or (one.opener.foreign and one.protocol == "udp")
+            talks or meets_itself or answers_stray or alone or (one.opener.foreign and one.protocol == "udp")
         )
 
     def _some(self, all_of_them: Sequence[T], most: int) -> list[T]:
