@@ -12,13 +12,12 @@ import pytest
 import testinfra
 from support import LAB, make_files
 
-WHOLE = bool(os.environ.get("SLUICE_TEST_ALL"))
-OLDEST = version("ansible-core").startswith("2.16.")
-# Where the whole is not asked for, the long ones are tried on Debian 12 with the newest ansible-core alone,
-# of the longest a sample.
+# The long ones are tried on Debian 12 with the newest ansible-core alone, and there alone the whole of them.
+LONG = LAB.name == "default" and not version("ansible-core").startswith("2.16.")
+WHOLE = LONG and bool(os.environ.get("SLUICE_TEST_ALL"))
 LEFT_OUT: set[str] = (
     set()
-    if WHOLE or (LAB.name == "default" and not OLDEST)
+    if LONG
     else {
         "test_10_faults.py",
         "test_11_alone.py",
