@@ -29,6 +29,7 @@ from typing import ClassVar, Final
 
 from .network import Network, enter
 from .probe import Probe, User
+from .values import Addresses
 
 UIDS: Final[dict[User, int]] = {"proxy": 64901, "other": 64902, "root": 0}
 SILENCE: Final = 0.2  # s
@@ -41,6 +42,8 @@ _TOKEN: Final = struct.Struct("!I")
 
 
 _Request = tuple[str, int, str, int]  # address and port of the acceptor, and of the opener as seen there
+# what is dialled at one of these addresses may end at that one, at the same port
+Redirects = Sequence[tuple[Addresses, str]]
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,17 @@ class _Round:
     dialled: dict[tuple[str, int, str], tuple[str, bool]] = field(default_factory=dict)
     tuples: set[tuple[str, frozenset[tuple[str, int]]]] = field(default_factory=set)
 
-    def takes(self, index: int, probe: Probe) -> bool:
+    def takes(self, index: int, probe: Probe, redirects: Redirects) -> bool:
         accepts = probe.listener
         opens = (probe.opener.place, probe.opener.address, probe.opener.port, probe.protocol)
+        ends = [(probe.dialled, probe.port), (probe.acceptor.address, probe.acceptor.port)]
+        ends += [(landing, probe.port) for servers, landing in redirects if probe.dialled in servers]
         pair = {
             (
                 probe.protocol,
                 frozenset({(probe.opener.address, probe.opener.port), to}),
             )
-            for to in ((probe.dialled, probe.port), (probe.acceptor.address, probe.acceptor.port))
+            for to in ends
         }
         # A listener at somebody else's address takes what is for that one, too.
         dials = (probe.dialled, probe.port, probe.protocol)
@@ -129,13 +134,13 @@ class _Round:
         return True
 
 
-def rounds(probes: Sequence[Probe]) -> list[list[int]]:
+def rounds(probes: Sequence[Probe], redirects: Redirects = ()) -> list[list[int]]:
     """Numbers of the probes that may be in flight together, as few rounds as come of taking them in order."""
     found: list[_Round] = []
     for index, probe in enumerate(probes):
-        if not any(one.takes(index, probe) for one in found):
+        if not any(one.takes(index, probe, redirects) for one in found):
             found.append(_Round())
-            if not found[-1].takes(index, probe):
+            if not found[-1].takes(index, probe, redirects):
                 raise ValueError(f"{probe} opens from the very port that it opens to")
     return [one.indexes for one in found]
 
@@ -163,8 +168,11 @@ class Prober:
 
     tried: ClassVar[int] = 0
 
-    def __init__(self, network: Network, always: Sequence[tuple[str, str, int]] = ()):
+    def __init__(
+        self, network: Network, always: Sequence[tuple[str, str, int]] = (), redirects: Redirects = ()
+    ):
         self.network = network
+        self.redirects = redirects
         self.always = always  # listeners that are always there, the proxy's unless a probe says another user
         self.half_open: dict[_Request, float] = {}  # requests that were never answered, and when they came
         self.late = False  # in the last run a SYN may have been sent twice: packet counts say nothing
@@ -176,7 +184,7 @@ class Prober:
         """Try them all; what was seen, in their order. Without `forget`, conntrack keeps what it knows."""
         self.late = False
         seen: dict[int, Seen] = {}
-        waiting = deque(rounds(probes))
+        waiting = deque(rounds(probes, self.redirects))
         while waiting:
             if forget:
                 self.network.forget_connections()

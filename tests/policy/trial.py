@@ -13,7 +13,7 @@ from random import Random
 from .network import Network
 from .paths import PathSpec
 from .probe import Probe
-from .prober import Prober, Seen
+from .prober import Prober, Redirects, Seen
 from .probes import Around
 from .reference import INTERCEPT, Reference
 from .rules import Description, Rule, counts, deliver, load, rules, talking, text
@@ -163,26 +163,33 @@ def _always(
                     yield host, address, INTERCEPT
 
 
+def _redirects(spec: PathSpec, reference: Reference, description: Description) -> Redirects:
+    """Where what is dialled at a server may end."""
+    return [
+        (reference.servers, address)
+        for at, hop in enumerate(spec.hops)
+        if hop.intercept == "redirect"
+        for host in spec.hosts_of(at)
+        for address in description.topology["hops"][at]["hosts"][host]["client_side"]
+    ]
+
+
 @contextmanager
 def trial(spec: PathSpec, policed: Sequence[str] | None = None) -> Iterator[Trial]:
     """The path of `spec`, with rules on the hosts `policed` (all unless said)."""
     description = spec.description()
     on = tuple(spec.hosts if policed is None else policed)
+    reference = Reference(
+        description.topology,
+        description.mode,
+        description.ports,
+        **description.scope,
+        uninvolved=spec.uninvolved,
+    )
+    redirects = _redirects(spec, reference, description)
     with Network(spec.row()) as network:
-        made = Trial(
-            spec,
-            description,
-            network,
-            Prober(network, list(_always(spec, description, on))),
-            Reference(
-                description.topology,
-                description.mode,
-                description.ports,
-                **description.scope,
-                uninvolved=spec.uninvolved,
-            ),
-            on,
-        )
+        prober = Prober(network, list(_always(spec, description, on)), redirects)
+        made = Trial(spec, description, network, prober, reference, on)
         for host in on:
             deliver(network.namespaces[host])
         made.reload()
