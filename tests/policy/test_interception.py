@@ -86,22 +86,25 @@ def data_follows(path: Trial, family: int) -> bool:
     return [before, *found] == [False, True, False]
 
 
-def fails_closed(path: Trial) -> bool:
-    """Whether no client's control connection passes f1 to any server: neither without a proxy there, nor with
-    nothing that takes it, which this leaves loaded."""
-    f1 = path.network.namespaces["f1"]
-    places = {node.name: node.reached for node in path.spec.nodes()}
+def fails_closed(path: Trial, host: str = "f1") -> bool:
+    """Whether no control connection to any server passes the host, by whoever stands before it: neither
+    without a proxy there, nor with nothing that takes it, which this leaves loaded."""
+    namespace = path.network.namespaces[host]
+    position = path.reference.position
     probes = [
-        Probe(End("C", client, "root", 40001), End("S", server, "root", 21), server)
-        for client in places["C"]
-        for server in places["S"]
-        if client in path.reference.clients and server in path.reference.servers
-        if (":" in client) == (":" in server)
+        Probe(End(node.name, client, "root", 40001), End("S", server, "root", 21), server)
+        for node in path.spec.nodes()
+        if node.addresses and position(node.name) < position(host)
+        for client in node.reached
+        if client in path.reference.seen(host)
+        for server in next(each for each in path.spec.nodes() if each.name == "S").reached
+        if server in path.reference.servers and (":" in client) == (":" in server)
     ]
+    assert probes
     prober = Prober(path.network)
     without_proxy = prober.run(probes)
-    for chain in {rule.chain for rule in rules(f1) if rule.chain.startswith("intercept_")}:
-        f1.run("nft", "flush", "chain", "inet", "sluice", chain)
+    for chain in {rule.chain for rule in rules(namespace) if rule.chain.startswith("intercept_")}:
+        namespace.run("nft", "flush", "chain", "inet", "sluice", chain)
     return not any(seen.passed for seen in (*without_proxy, *prober.run(probes)))
 
 

@@ -88,6 +88,7 @@ PATHS: Final = {
         servers=SERVERS,
         metrics="other",
     ),
+    "tproxy-n1": PathSpec((HopSpec(), HopSpec(intercept="tproxy")), ("both",) * 3, servers=SERVERS),
 }
 
 # (scopes, chain, what the rule's text contains, why nothing can notice that it is gone)
@@ -144,6 +145,16 @@ REDUNDANT: Final[tuple[tuple[str, str, str, str], ...]] = (
 )
 
 
+def intercepting(spec: PathSpec) -> dict[str, str]:
+    """The kind of interception, by host."""
+    return {
+        host: hop.intercept
+        for at, hop in enumerate(spec.hops)
+        for host in spec.hosts_of(at)
+        if hop.intercept
+    }
+
+
 def why_redundant(scope: str, rule: Rule) -> str:
     """The reason in the table; empty if the rule does not stand there."""
     for scopes, chain, part, why in REDUNDANT:
@@ -193,7 +204,7 @@ def mutable(request: pytest.FixtureRequest) -> Iterator[tuple[Trial, str, list[P
 def test_each_value_matters(mutable: tuple[Trial, str, list[Probe]], part: int) -> None:
     """A range or a network that is wrong by one step, or an element that is missing, is noticed."""
     path, host, _ = mutable
-    intercepts = path.spec.intercepts
+    intercepts = host in intercepting(path.spec)
     random = drawn(f"values of {path.spec}")
     probes = path.around(host, random).at_edges()
     found: list[Mutant] = list(mutants(text(path.description, host)))
@@ -203,7 +214,7 @@ def test_each_value_matters(mutable: tuple[Trial, str, list[Probe]], part: int) 
     wrong = []
     for mutant, first in zip(found, touched, strict=True):
         load(path.network.namespaces[host], mutant.ruleset)
-        if path.agrees(first) and path.agrees(probes) and (not intercepts or fails_closed(path)):
+        if path.agrees(first) and path.agrees(probes) and (not intercepts or fails_closed(path, host)):
             wrong.append(mutant.what)
     path.reload()
     assert found
@@ -214,7 +225,7 @@ def test_each_value_matters(mutable: tuple[Trial, str, list[Probe]], part: int) 
 def test_each_rule_matters(mutable: tuple[Trial, str, list[Probe]], part: int) -> None:
     """Everything noticed, or listed with its reason."""
     path, host, probes = mutable
-    name = path.spec.hops[0].intercept
+    name = intercepting(path.spec).get(host, "")
     namespace = path.network.namespaces[host]
     scope = path.spec.scope.name
     count = len(rules(namespace))
@@ -229,7 +240,7 @@ def test_each_rule_matters(mutable: tuple[Trial, str, list[Probe]], part: int) -
             not path.agrees(probes)
             or helped_data_passes(path, 4)
             or (name.startswith("redirect") and not all(data_follows(path, family) for family in FAMILIES))
-            or (name and not fails_closed(path))
+            or (name and not fails_closed(path, host))
             or (scope == "exclusive" and not all_of_it_works(path))
         )
         why = why_redundant(scope, rule)
