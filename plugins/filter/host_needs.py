@@ -11,7 +11,8 @@ version_added: 0.1.0
 author:
   - The sluice.ftp developers
 description:
-  - The capabilities of the proxy's unit, and the policy routing of a host that intercepts with TPROXY.
+  - The capabilities of the proxy's unit, the ports that it alone may serve, and the policy routing of a host
+    that intercepts with TPROXY.
 
 positional: _input, host, mode, ports
 extends_documentation_fragment:
@@ -27,6 +28,10 @@ options:
     type: list
     elements: str
     default: []
+  keep:
+    description: What former settings of the proxy routed, and is there, stays beside the new.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -56,6 +61,7 @@ EXAMPLES = r"""
 #         - + ip -4 rule add priority 21021 fwmark 0x51ce iif eth0 protocol kernel lookup 21021
 #         - + ip -4 route replace local default dev lo table 21021
 #       missing: []
+#     serves: ['21', '2121', 50000-50999, 52000-52999]
 """
 
 RETURN = r"""
@@ -74,6 +80,11 @@ _value:
         - C(missing) says of which addresses no interface is known.
         - C(difference) is what is there and should not be, and the reverse.
       type: dict
+    serves:
+      description: Ports, each a number or a range, which the rules refuse to everybody but the proxy.
+      type: list
+      elements: str
+      sample: ['21', 50000-50999]
 """
 
 from typing import Any
@@ -84,6 +95,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.description import (
     host_on_path,
     read_path,
 )
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import derive, served
 from ansible_collections.sluice.ftp.plugins.plugin_utils.needs import capabilities, routing
 
 
@@ -94,18 +106,23 @@ def host_needs(
     ports: object = None,
     *,
     found: list[str] | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Return what `host` needs; a mistake in the description is AnsibleFilterError."""
     try:
         path = read_path(topology, mode, ports)
         here = host_on_path(path, host)
-        return {"capabilities": capabilities(path, here), "routing": routing(path, here, found or [])}
+        return {
+            "capabilities": capabilities(path, here),
+            "routing": routing(path, here, found or [], keep=keep),
+            "serves": [str(each) for each in served(derive(path, here))],
+        }
     except DescriptionError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 
 
 class FilterModule:
-    """Capabilities and routing of a host."""
+    """Capabilities, ports and routing of a host."""
 
     def filters(self) -> dict[str, Any]:
         return {"host_needs": host_needs}

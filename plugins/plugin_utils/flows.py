@@ -22,6 +22,7 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     ANY_PORT,
     CLIENTS,
     CONTROL_PORT,
+    INTERCEPT_PORT,
     MONITOR,
     PASSIVE,
     REDIRECT,
@@ -326,6 +327,18 @@ def _metrics(hop: Hop, host: Host) -> Iterator[Flow]:
             user=PROXY_USER,
             why=f"metrics: {MONITOR} scrapes {hop.name}",
         )
+
+
+def served(flows: Iterable[Flow]) -> tuple[PortRange, ...]:
+    """The ports at the host's own addresses that nobody but the proxy may serve: those of inbound flows. A
+    hop that intercepts keeps port 21, too: nobody should find another FTP server in the proxy's place."""
+    kept = (PortRange(CONTROL_PORT, CONTROL_PORT), PortRange(INTERCEPT_PORT, INTERCEPT_PORT))
+    return merged(
+        each
+        for flow in flows
+        if flow.direction == "in"
+        for each in (kept if flow.intercept and flow.channel == "control" else flow.acceptor_ports)
+    )
 
 
 def merged(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:

@@ -45,14 +45,15 @@ def marked_at(path: Path, host: Host) -> tuple[Address, ...]:
     return tuple(each.address for side in sides for each in side.addresses)
 
 
-def routing(path: Path, host: Host, found: Iterable[str]) -> dict[str, list[str]]:
+def routing(path: Path, host: Host, found: Iterable[str], *, keep: bool = False) -> dict[str, list[str]]:
     """The routing of `host`, as it should be and as it is.
 
     `found` are lines `WHAT JSON` as the host printed them: WHAT is `addresses` (ip -json address show),
     `rules4`, `rules6` (ip -json rule show table ROUTING), `routes4` or `routes6` (ip -json route show table
-    ROUTING); a line that is missing or empty means that nothing is there. Returns `commands`, the arguments
-    of ip that bring it about, none where it is not needed; `missing`, half a sentence for each address whose
-    interface is not known; and `difference`, lines `- found` and `+ expected`.
+    ROUTING); a line that is missing or empty means that nothing is there. With `keep` what former settings of
+    ours put there stays beside the new: transfers that run on them need it (F9). Returns `commands`, the
+    arguments of ip that bring it about, none where it is not needed; `missing`, half a sentence for each
+    address whose interface is not known; and `difference`, lines `- found` and `+ expected`.
     """
     said = dict(_read(found))
     marked = marked_at(path, host)
@@ -69,6 +70,8 @@ def routing(path: Path, host: Host, found: Iterable[str]) -> dict[str, list[str]
         if here:
             wanted[_route(version, "lo")] = None
     there = dict.fromkeys(_there(said))
+    if keep:
+        wanted.update(dict.fromkeys(each for each in there if _ours(each)))
     return {
         "commands": list(wanted),
         "missing": missing,
@@ -111,6 +114,11 @@ def _read(lines: Iterable[str]) -> Iterator[tuple[str, Sequence[Mapping[str, Any
             yield what, json.loads(text)
         except ValueError:  # a table that does not exist is an error message
             yield what, []
+
+
+def _ours(each: str) -> bool:
+    """Whether what is there is said in the words of `commands`, with our mark."""
+    return f" fwmark {MARK:#x} " in each or each in (_route(version, "lo") for version in VERSIONS)
 
 
 def _there(said: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils import exclusive, interception
-from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, derive, merged, served
 from ansible_collections.sluice.ftp.plugins.plugin_utils.former import LEG, record, taken_away
 from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
     REPLY,
@@ -109,7 +109,6 @@ def ruleset(
         *_former_legs(kept),
     ]
     dns = [flow for flow in flows if flow.channel == "dns"]
-    served = [each for flow in (*flows, *kept) if flow.direction == "in" for each in _own_ports(flow)]
     sets = [
         *(each for leg in legs for each in _leg_sets(leg)),
         *address_sets("dns", dns[0].peer_addresses if dns else ()),
@@ -118,7 +117,7 @@ def ruleset(
         *address_sets("further_hops", _hop_addresses(path.hops[position + 1 :])),
         *address_sets("servers", path.servers.networks),
         *interception.sets(path, host, flows),
-        port_set("serve", served),
+        port_set("serve", served((*flows, *kept))),
         *(exclusive.scope_sets(scope) if scope.exclusive else ()),
     ]
     chains = [
@@ -160,14 +159,6 @@ def _legs(side: str, flows: Sequence[Flow]) -> Iterator[_Leg]:
     others = [each for each in flows if each.peer_addresses != peers]
     if others:
         yield _Leg(f"{side}_own", side, others)
-
-
-def _own_ports(flow: Flow) -> Sequence[PortRange]:
-    """The ports of an inbound flow at the host's own addresses, which nobody else may use. A hop that
-    intercepts keeps port 21 to itself, too: nobody should find another FTP server in the proxy's place."""
-    if flow.intercept and flow.channel == "control":
-        return [PortRange(port, port) for port in (CONTROL_PORT, INTERCEPT_PORT)]
-    return flow.acceptor_ports
 
 
 def _former_legs(flows: Iterable[Flow]) -> Iterator[_Leg]:

@@ -148,10 +148,7 @@ REDUNDANT: Final[tuple[tuple[str, str, str, str], ...]] = (
 def intercepting(spec: PathSpec) -> dict[str, str]:
     """The kind of interception, by host."""
     return {
-        host: hop.intercept
-        for at, hop in enumerate(spec.hops)
-        for host in spec.hosts_of(at)
-        if hop.intercept
+        host: hop.intercept for at, hop in enumerate(spec.hops) for host in spec.hosts_of(at) if hop.intercept
     }
 
 

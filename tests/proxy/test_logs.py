@@ -274,7 +274,7 @@ def test_every_record_has_a_message_a_priority_and_an_event(paths: Paths) -> Non
 
 def test_one_warning_where_no_policy_protects_the_proxy(paths: Paths) -> None:
     net = paths.site.net()
-    text = "No policy protects this proxy: sluice-policy.service is not installed on this host."
+    text = "No policy protects this proxy: the role sluice.ftp.policy has put no rules on this host."
     with_policy = Proxy(paths.site, last_hop(net))
     try:
         eventually("it has started", lambda: bool(with_policy.records("started")))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.sluice.ftp.plugins.filter.host_needs import host_needs
+from ansible_collections.sluice.ftp.plugins.filter.nft_rules import nft_rules
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import read_path
 from ansible_collections.sluice.ftp.plugins.plugin_utils.needs import capabilities, routing
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import ROUTING
@@ -66,6 +68,26 @@ def test_f4_capabilities_are_those_of_what_is_on(
     assert capabilities(path, path.host("f1")) == wanted
 
 
+@pytest.mark.parametrize(
+    ("hop", "mode", "wanted"),
+    [
+        ({}, "both", "21 50000-50999 52000-52999"),
+        ({}, "passive", "21 50000-50999"),
+        ({"intercept": "redirect"}, "both", "21 2121 50000-50999 52000-52999"),
+        ({"intercept": "tproxy"}, "active", "21 2121 52000-52999"),
+    ],
+)
+def test_what_it_serves_is_what_the_rules_keep_for_it(hop: dict[str, Any], mode: str, wanted: str) -> None:
+    """The servers' control ports are not this host's: somebody else may serve port 2100 of it."""
+    topology = twenty_lines()
+    topology["hops"][0] |= hop
+    topology["servers"]["control_ports"] = [21, 2100]
+    needs = host_needs(topology, "f1", mode)
+    assert needs["serves"] == wanted.split()
+    (kept,) = [each for each in nft_rules(topology, "f1", 64901, mode)["sets"] if each["name"] == "serve"]
+    assert kept["elements"] == needs["serves"]
+
+
 @pytest.mark.parametrize("intercept", ["none", "redirect"])
 def test_without_tproxy_nothing_is_routed(intercept: str) -> None:
     path = described(intercept=intercept)
@@ -105,6 +127,25 @@ def test_with_the_clients_source_the_servers_side_is_routed_too() -> None:
 def test_drift_is_shown(rules: list[Any], routes: list[Any], shown: str) -> None:
     found = needed(described(intercept="tproxy"), said(rules4=rules, routes4=routes))
     assert any(each.startswith(shown) for each in found["difference"]), found
+
+
+def test_f9_what_former_flows_use_stays_beside_the_new_where_that_is_asked_for() -> None:
+    """And nothing of anybody else's does."""
+    path = described(intercept="tproxy")
+    there = [THERE, {**THERE, "iif": "eth1"}, {**THERE, "fwmark": "0x1"}, {**THERE, "dst": "10.9.0.1"}]
+    found = said(rules4=there, routes4=[LOCAL], rules6=[{**THERE, "iif": "eth1"}], routes6=[LOCAL])
+    kept = routing(path, path.host("f1"), found, keep=True)
+    assert kept["commands"] == [
+        f"-4 {RULE.format('eth0')}",
+        f"-4 {ROUTE}",
+        f"-4 {RULE.format('eth1')}",
+        f"-6 {RULE.format('eth1')}",
+        f"-6 {ROUTE}",
+    ]
+    assert [each[:16] for each in kept["difference"]] == ["- ip -4 rule add", '- ip -4 rule: {"']
+    gone = needed(path, found)["difference"]
+    assert f"- ip -4 {RULE.format('eth1')}" in gone
+    assert f"- ip -6 {ROUTE}" in gone
 
 
 def test_an_interface_that_is_not_there_is_said() -> None:
