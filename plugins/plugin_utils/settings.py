@@ -139,6 +139,10 @@ def settings(
         result["client_side"]["data_networks"] = [str(each) for each in path.clients.data_networks]
     if not further and path.servers.data_networks:
         result["server_side"]["data_networks"] = [str(each) for each in path.servers.data_networks]
+    if further and (hop.intercept or dials_servers):
+        # Nobody's server, wherever these may be: a session would end there, or run in a circle (9.1).
+        behind = dict.fromkeys(_addresses(path.hops[position + 1 :]))
+        result["server_side"]["further_hops"] = [str(each) for each in behind]
     if further and path.hops[position + 1].intercept == REDIRECT:
         # It has not the privilege to open active data from the server's address (9.3).
         seen = (str(each) for host in further for each in host.client_side.seen)
@@ -215,13 +219,10 @@ def _intercepted(path: Path, position: int) -> dict[str, Any]:
     hop = path.hops[position]
     if not hop.intercept:
         return {}
-    further = [str(each) for each in dict.fromkeys(_addresses(path.hops[position + 1 :]))]
     return {
         "intercept": hop.intercept,
         "destinations": [str(each) for each in path.servers.networks],
         "destination_ports": list(path.servers.control_ports),
-        # Nobody's destination, wherever the servers may be: a session would run in a circle (9.1).
-        **({"further_hops": further} if further else {}),
     }
 
 

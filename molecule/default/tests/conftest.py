@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if WHOLE:
         return
     left_out = [item for item in items if item.path.name in LEFT_OUT]
-    files = random.Random(SEED).sample(sorted(SAMPLED), FILES)
+    files = random.Random(SEED).sample(sorted(SAMPLED.keys() - LEFT_OUT), FILES)
     for name, count in SAMPLED.items():
         tests = [item for item in items if item.path.name == name]
         kept = random.Random(SEED).sample(tests, min(count, len(tests))) if name in files else []
@@ -64,7 +64,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_header() -> str:
     """What is left out, so that nobody takes the sample for the whole."""
-    sample = "" if WHOLE else f"; of {', '.join(SAMPLED)} {FILES} files, SLUICE_SEED={SEED}"
+    sample = (
+        ""
+        if WHOLE
+        else f"; of {', '.join(sorted(SAMPLED.keys() - LEFT_OUT))} {FILES} files, SLUICE_SEED={SEED}"
+    )
     return f"left out in {LAB.name}: {', '.join(sorted(LEFT_OUT)) or 'nothing'}{sample}"
 
 

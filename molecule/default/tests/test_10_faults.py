@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ from support import (
     refused_run,
     start_playbook,
 )
+from test_23_intercepted import intercepting
 
 
 def ports(first: int) -> str:
@@ -151,6 +153,20 @@ def test_a_table_of_somebody_elses_is_named_before_anything_changes() -> None:
 
 
 @pytest.mark.usefixtures("taken_off")
+def test_nor_is_anything_routed_then() -> None:
+    """Where the user is there already, too."""
+    ok("f1", "useradd --system --comment 'FTP proxy of sluice.ftp' sluice")
+    ok("f1", "nft add table inet sluice")
+    try:
+        described = "-e", json.dumps({"sluice_topology": intercepting()})
+        assert "Found a live table inet sluice" in refused_run(playbook("--limit", "f1", *described), "f1")
+        assert "21021" not in ok("f1", "ip rule; ip -6 rule")
+        assert on("f1", "test -e /etc/systemd/system/sluice-routes.service").returncode != 0
+    finally:
+        ok("f1", "nft delete table inet sluice; userdel sluice")
+
+
+@pytest.mark.usefixtures("taken_off")
 def test_an_nft_that_is_too_old_is_named_before_anything_changes() -> None:
     ok("f1", "mv /usr/sbin/nft /usr/sbin/nft.kept; cat >/usr/sbin/nft; chmod +x /usr/sbin/nft", stdin=OLD_NFT)
     try:
@@ -173,6 +189,7 @@ def test_mirror_that_is_down_fails_clearly_and_the_next_run_heals() -> None:
     ok("f1", "mv /etc/apt/sources.list.lab /etc/apt/sources.list")
     assert play.recap("f1")["failed"] == 1, play.output
     assert "apt could not install nftables" in refused_run(play, "f1")
+    assert on("f1", "getent passwd sluice").returncode != 0
     assert on("f1", "systemctl is-active sluice").stdout.strip() != "active"
     converge()
     assert fetch()

@@ -3,13 +3,30 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import snapshot
-from support import LAB, Play, converge, fetch, listing, ok, on, playbook, refused_run
+from support import (
+    LAB,
+    Play,
+    converge,
+    fetch,
+    finish,
+    forget,
+    lab,
+    listing,
+    ok,
+    on,
+    playbook,
+    refused_run,
+    start_playbook,
+)
+from test_09_rollback import FILE
+from test_23_intercepted import intercepting
 
 UNPROTECTED = "No policy protects this proxy"
 ABSENT = ("-e", "sluice_state=absent")
@@ -104,16 +121,31 @@ def test_an_account_of_somebody_elses_is_neither_taken_nor_removed() -> None:
     assert ok("f1", "getent passwd backup") == before
 
 
-@pytest.mark.parametrize("port", [21, 50022, 52999])
-def test_whoever_listens_where_the_proxy_would_is_named(port: int) -> None:
-    """On any address, for the rules would cut it off (POLICY 5); sshd in a range would lock everybody out."""
+def test_a_power_cut_right_after_the_first_confirmation_loses_no_rules() -> None:
+    """Their units are there before them."""
     off()
+    run_of_all = start_playbook("--limit", "f1")
+    while on("f1", f"test -e {FILE}").returncode != 0:
+        assert run_of_all.poll() is None, finish(run_of_all).output
+    lab("stop", "f1", "--hard")
+    lab("start", "f1")
+    forget("f1")
+    assert finish(run_of_all).code != 0
+    assert "C -> F: -> proxy user: to port 21" in listing("f1")
+
+
+@pytest.mark.parametrize("port", [21, 50022, 52999, 2121])
+def test_whoever_listens_where_the_proxy_would_is_named(port: int) -> None:
+    """On any address, for the rules would cut it off (POLICY 5); sshd in a range would lock everybody out.
+    Port 2121 is the proxy's where it intercepts."""
+    off()
+    described = ("-e", json.dumps({"sluice_topology": intercepting()})) if port == 2121 else ()
     serve = f"import socket; s = socket.create_server(('127.0.0.1', {port})); s.accept()"
     words = ["systemd-run", "--quiet", "--collect", "--unit=elsewhere", "/usr/bin/python3", "-c", serve]
     ok("f1", shlex.join(words))
     try:
         ok("f1", f"timeout 10 sh -c 'until ss -Hltn | grep -q :{port}; do sleep 0.1; done'")
-        message = refused_run(playbook("--limit", "f1"), "f1")
+        message = refused_run(playbook("--limit", "f1", *described), "f1")
         assert f"port {port} of 127.0.0.1 is held by python3" in message
         assert "unit elsewhere.service" in message
     finally:

@@ -78,8 +78,8 @@ def start(host: str, script: str, *words: str) -> subprocess.Popen[str]:
 class Download:
     """A passive download of S's large file through F and N, which halts on its way."""
 
-    def __init__(self) -> None:
-        self._client = start("c1", "slow_client.py", F4, f"{USER}@{S4}", PASSWORD, "large")
+    def __init__(self, address: str = F4, login: str = f"{USER}@{S4}") -> None:
+        self._client = start("c1", "slow_client.py", address, login, PASSWORD, "large")
         assert self._client.stdout is not None
         assert self._client.stdout.readline() == "halted\n"
 

@@ -48,6 +48,7 @@ def test_9_3_redirect_and_an_active_client_that_checks_fails_and_passive_serves_
         "/var/tmp/fetched", "small"
     )
     assert done.returncode != 0
+    assert "data connection" in done.stdout + done.stderr, done
     arrives(transparently(variant, client="lftp", command="PASV", options=options))
 
 

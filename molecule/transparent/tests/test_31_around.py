@@ -22,10 +22,12 @@ from support import (
     arrives,
     converge,
     fetch,
+    finish,
     listing,
     ok,
     on,
     playbook,
+    start_playbook,
     sum_of,
     url,
 )
@@ -33,11 +35,13 @@ from support import USER as ALICE
 from test_04_refused import reaches
 from test_07_reboot import _await_proxy, _reboot
 from test_13_verify import ENDS, lines, verify
+from test_22_taken_away import Download, until
 from variants import EXPLICIT, Variant
 
 HOSTS = ("f1", "n1")
 CLIENT = Variant("client", "client")  # as the lab's own description has it
 REDIRECT = Variant("redirect", "redirect")
+TPROXY = Variant("tproxy", "tproxy")
 HIDDEN4, HIDDEN6 = "10.1.0.66", "2001:db8:1::66"
 
 
@@ -157,6 +161,24 @@ def test_mid_transfer_packets_without_their_routing_are_not_forwarded() -> None:
     converge()
 
 
+@pytest.mark.parametrize("sysctls", [{"rp_filter": 1}, {"rp_filter": 1, "src_valid_mark": 1}])
+def test_f7_reverse_path_filters_let_it_pass(sysctls: dict[str, int]) -> None:
+    """A strict one, also one that looks at marks, as wg-quick sets it."""
+    names = [f"net.ipv4.conf.{which}.{name}" for which in ("all", "default") for name in sysctls]
+    before = {host: ok(host, f"sysctl {' '.join(names)}") for host in HOSTS}
+    try:
+        for host in HOSTS:
+            for name, value in sysctls.items():
+                ok(host, f"for each in /proc/sys/net/ipv4/conf/*/{name}; do echo {value} >$each; done")
+        assert fetch(transparent=True)
+        assert fetch(transparent=True, command="EPRT")
+    finally:
+        for host in HOSTS:
+            for name in sysctls:
+                ok(host, f"for each in /proc/sys/net/ipv4/conf/*/{name}; do echo 0 >$each; done")
+            ok(host, "sysctl -p - >/dev/null", stdin=before[host])
+
+
 def test_everything_is_back_after_a_reboot() -> None:
     before = listing("f1"), ok("f1", "ip rule show; ip -6 rule show; ip route show table 21021")
     _reboot("f1")
@@ -173,7 +195,8 @@ def test_verification_finds_all_right() -> None:
     for host in HOSTS:
         report = lines(play, host)
         assert all(line.startswith(("ok ", "not tried ")) for line in report[1:]), report
-        assert any(line.startswith("ok         routing") for line in report)
+        right = {line.split()[1] for line in report if line.startswith("ok ")}
+        assert {"rules", "routing", "listeners", "another"} <= right, report
 
 
 def test_the_report_shows_interception(tmp_path: Path) -> None:
@@ -182,6 +205,8 @@ def test_the_report_shows_interception(tmp_path: Path) -> None:
     assert "to port 21 of S" in page
     assert "tproxy" in page
     assert "as described" in page
+    assert "not as described" not in page
+    assert "differs" not in page
 
 
 LOOPS = {
@@ -243,6 +268,30 @@ def test_there_and_back_leaves_nothing_behind() -> None:
         after = state(host)
         assert {key for key in before[host] | after if before[host].get(key) != after.get(key)} == set()
         assert not reaches("c1", F4, 2121)
+
+
+def test_f9_a_transfer_at_the_clients_address_outlives_the_change_to_the_hops_own() -> None:
+    """While its rules stay open, so does the routing of the servers' side, which is then taken away."""
+    converge(*CLIENT.variables())
+    download = Download(S4, ALICE)
+    run = start_playbook(*TPROXY.variables())
+    said = until(run, "1 transfers run on what this run takes away")
+    for version in (4, 6):
+        assert interfaces("f1", version) == {"to_c1", "to_n1"}
+    lines = download.go_on()
+    play = finish(run)
+    assert play.code == 0, said + play.output
+    assert lines[0] == sum_of("s1", f"/home/{ALICE}/large")
+    for version in (4, 6):
+        assert interfaces("f1", version) == {"to_c1"}
+    assert [converge(*TPROXY.variables()).recap(host)["changed"] for host in HOSTS] == [0, 0]
+    converge()
+
+
+def interfaces(host: str, version: int) -> set[str]:
+    """Whose packets the host routes to its proxy where they are marked."""
+    rules = json.loads(ok(host, f"ip -{version} -json rule show table 21021"))
+    return {each["iif"] for each in rules}
 
 
 def test_taken_off_it_leaves_nothing_behind() -> None:

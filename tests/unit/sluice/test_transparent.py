@@ -184,9 +184,17 @@ def test_9_1_the_next_hop_is_no_server() -> None:
 
 def test_9_1_a_hop_further_on_is_no_server() -> None:
     changes = intercepting("tproxy")
-    changes["client_side"] = {**changes["client_side"], "further_hops": [str(SERVER.address)]}
+    changes["server_side"] = {**changes.get("server_side", {}), "further_hops": [str(SERVER.address)]}
     found = access.original_refused(settings(**changes), CLIENT.address, ORIGINAL)
     assert found == f"the connection is to {SERVER.address}, of another hop"
+
+
+def test_9_1_nor_where_the_client_names_it() -> None:
+    """An addressed hop before one that intercepts dials the servers itself."""
+    allowed = settings()
+    assert access.server_refused(allowed, SERVER.address) == ""
+    behind = settings(server_side={"further_hops": [str(SERVER.address)]})
+    assert access.server_refused(behind, SERVER.address) == f"server {SERVER.address} is a hop of the path"
 
 
 def test_9_1_both_lists_of_servers_count() -> None:

@@ -68,11 +68,14 @@ def destination_refused(settings: Settings, host: Address | str, port: int) -> s
 def server_refused(settings: Settings, address: Address) -> str:
     """Why no session may go to that address; "" when it may.
 
-    Never to the proxy itself, through whatever network: a session could run in a circle until every
-    descriptor is gone. Loopback must be meant: a network that holds more than loopback does not allow it.
+    Never to the proxy itself or to a hop behind it, through whatever network: a session could run in a circle
+    until every descriptor is gone. Loopback must be meant: a network that holds more than loopback does not
+    allow it.
     """
     if _own(settings, address):
         return f"server {address} is this proxy itself"
+    if address in settings.server_side.further_hops:
+        return f"server {address} is a hop of the path"
     if not settings.servers or not _held(address, settings.servers.networks):
         return f"server {address} is not in the allowed networks"
     return ""
@@ -122,7 +125,7 @@ def original_refused(settings: Settings, client: Address, to: Endpoint | None) -
         return "the connection is to this proxy itself and was not intercepted"
     if hop and any(to.address in host.addresses for host in hop.hosts):
         return f"the connection is to {to.address}, of hop {settings.server_side.neighbour}"
-    if to.address in side.further_hops:
+    if to.address in settings.server_side.further_hops:
         return f"the connection is to {to.address}, of another hop"
     if to.port not in side.destination_ports:
         return f"port {to.port} is not one of the allowed control ports"

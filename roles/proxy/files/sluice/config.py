@@ -124,7 +124,7 @@ class ClientSide(LegSettings):
     greeting: the lines of the 220 that a client gets, none for the server's or the proxy's own.
     identity: they are the hop before, and say first for whom (PROTOCOL 14.1).
     intercept: they address the servers; None: they address the proxy. destinations, destination_ports: what
-    they may have addressed then, but for further_hops, addresses of the path's other hosts (PROTOCOL 9.1).
+    they may have addressed then (PROTOCOL 9.1).
     """
 
     peers: tuple[Network, ...]
@@ -134,14 +134,18 @@ class ClientSide(LegSettings):
     intercept: Intercept | None = None
     destinations: tuple[Network, ...] = ()
     destination_ports: tuple[int, ...] = ()
-    further_hops: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSide(LegSettings):
-    """The leg towards the servers. client_source: its sockets are at the client's address (PROTOCOL 9.2)."""
+    """The leg towards the servers.
+
+    client_source: its sockets are at the client's address (PROTOCOL 9.2). further_hops: addresses of the hops
+    behind, which are no servers (PROTOCOL 9.1).
+    """
 
     client_source: bool = False
+    further_hops: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +460,11 @@ def _inconsistent(
 
 
 def _server_side(table: _Table) -> ServerSide:
-    return ServerSide(**_leg(table), client_source=table.take("client_source", _flag, "true or false", False))
+    return ServerSide(
+        **_leg(table),
+        client_source=table.take("client_source", _flag, "true or false", False),
+        further_hops=table.take("further_hops", _list(_address), "a list of addresses", ()),
+    )
 
 
 def _client_side(table: _Table) -> ClientSide:
@@ -466,9 +474,6 @@ def _client_side(table: _Table) -> ClientSide:
         intercept=table.take("intercept", Intercept, "redirect or tproxy") if intercepts else None,
         destinations=table.take("destinations", _networks, "a list of networks") if intercepts else (),
         destination_ports=table.take("destination_ports", _list(_port), "a list of ports of 1 to 65535")
-        if intercepts
-        else (),
-        further_hops=table.take("further_hops", _list(_address), "a list of addresses", ())
         if intercepts
         else (),
         peers=table.take("peers", _networks, "a list of networks"),

@@ -234,7 +234,7 @@ def test_9_1_the_settings_of_a_hop_that_intercepts_before_one_that_is_addressed(
         "destinations": SERVERS,
     }
     assert found["client_side"]["destination_ports"] == [21]
-    assert found["client_side"]["further_hops"] == ["10.2.0.2", "198.51.100.2"]
+    assert found["server_side"]["further_hops"] == ["10.2.0.2", "198.51.100.2"]
     assert found["next_hop"] == {
         "hosts": [{"name": "n1", "addresses": ["10.2.0.2"]}],
         "control_port": 21,
