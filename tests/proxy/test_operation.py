@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path as File
 
 import pytest
 
-from .harness import CONTROL, SERVER_CONTROL, Path, Paths, Proxy, Session, changed, last_hop
+from .harness import CONTROL, NOBODY, SERVER_CONTROL, Path, Paths, Proxy, Session, changed, last_hop
 from .wire import dial, eventually, listen
 
 PART = bytes(range(256)) * 400
@@ -81,6 +84,46 @@ def test_a_workers_death_costs_its_own_sessions_and_is_healed(busy: Path) -> Non
     assert victim not in [each["pid"] for each in busy.last.workers()]
     busy.open().in_step()
     assert busy.last.records("warning")[-1]["MESSAGE"].startswith(f"worker {victim} died")
+
+
+@contextlib.contextmanager
+def without_processes(proxy: Proxy) -> Iterator[None]:
+    """Its main process can start nothing: neither a process nor a thread."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    limit(proxy, 0)
+    try:
+        yield
+    finally:
+        limit(proxy, soft)
+
+
+def limit(proxy: Proxy, processes: int) -> None:
+    """The soft limit of its user's processes, which that user sets."""
+    command = ["prlimit", f"--pid={proxy.process.pid}", f"--nproc={processes}:"]
+    subprocess.run(command, check=True, user=NOBODY, group=NOBODY, extra_groups=[])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's processes have no limit")
+def test_a_workers_death_is_healed_when_processes_can_be_started_again(busy: Path) -> None:
+    with without_processes(busy.last):
+        os.kill(busy.last.workers()[0]["pid"], signal.SIGKILL)
+        said = "a worker could not be started: no process for a worker"
+        eventually("a warning", lambda: any(said in each["MESSAGE"] for each in busy.last.records("warning")))
+        busy.open().in_step()
+    eventually("two workers again", lambda: len(busy.last.workers()) == 2, patience=20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's processes have no limit")
+def test_10_4_a_reload_without_a_process_changes_nothing(busy: Path) -> None:
+    x = busy.open()
+    ends = x.begin("STOR f")
+    with without_processes(busy.last):
+        done = busy.last.ask("reload")
+        assert done.returncode != 0
+        assert "the new code could not check the settings" in done.stderr
+    finish(x, "STOR f", ends)
+    done = busy.last.ask("reload")
+    assert done.returncode == 0, done.stderr
 
 
 def test_places_of_a_dead_worker_are_free_again(paths: Paths) -> None:

@@ -29,7 +29,7 @@ from sluice.net.control import on_this_host
 from sluice.net.ledger import Ledger, make_ledger
 from sluice.net.link import Link, Message
 from sluice.net.listeners import ListenError, adopt, listen
-from sluice.net.places import Counts, make_counts
+from sluice.net.places import MOST_WORKERS, Counts, make_counts
 from sluice.net.prober import LONGEST
 from sluice.net.scrapes import Page, Scrapes
 from sluice.net.worker_process import FAREWELL, internal
@@ -174,8 +174,10 @@ class Supervisor:
             raise StartError(str(error)) from None
         former, self._listeners = self._listeners, listeners
         self._generation = 1 + max((child.generation for child in old), default=0)
-        new = [self._spawn() for _worker in range(settings.workers or len(os.sched_getaffinity(0)))]
+        new: list[Child] = []
         try:
+            for _worker in range(settings.workers or len(os.sched_getaffinity(0))):
+                new.append(self._spawn())
             await asyncio.wait_for(asyncio.gather(*(child.ready for child in new)), _START)
         except (StartError, TimeoutError) as error:
             for child in new:
@@ -237,20 +239,32 @@ class Supervisor:
         return [child for child in self._children if not child.retiring]
 
     def _spawn(self) -> Child:
-        """Start a worker of this generation."""
-        ours, theirs = socket.socketpair()
+        """Start a worker of this generation. Raises StartError."""
         slots = {child.slot for child in self._children}
         slot = next(number for number in range(len(slots) + 1) if number not in slots)
+        if slot >= MOST_WORKERS:
+            raise StartError(
+                f"{len(slots)} workers run, most for sessions of before the last reloads, and no more can."
+            )
         listeners = [sock.fileno() for sock in self._listeners.values() if sock is not self._scraped()]
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise StartError(f"no socket for a worker: {error.strerror}.") from None
         passed = [theirs.fileno(), self._counts, self._ledger.descriptor, *listeners]
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-            [sys.executable, "-sP", "-m", "sluice", "--worker", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=passed,
-            env=environment,
-        )
-        theirs.close()
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+                [sys.executable, "-sP", "-m", "sluice", "--worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=passed,
+                env=environment,
+            )
+        except OSError as error:
+            ours.close()
+            raise StartError(f"no process for a worker: {error.strerror}.") from None
+        finally:
+            theirs.close()
         process.returncode = 0  # we bury it ourselves
         child = self._add(process.pid, ours, slot, self._generation)
         child.link.send(
@@ -314,15 +328,18 @@ class Supervisor:
         soon = self._loop.time() - dead.began < _SOON
         self._deaths = self._deaths + 1 if soon else 0
         await asyncio.sleep(_PAUSES[min(self._deaths, len(_PAUSES) - 1)] if soon else 0)
-        if self._stopping or self._draining or dead.generation != self._generation:
-            return
-        child = self._spawn()
-        try:
-            await asyncio.wait_for(child.ready, _START)
-        except (StartError, TimeoutError) as error:
-            self._dismiss(child)
-            self._log("warning", f"a worker could not be started: {error}", 3)
-            self._later(self._replace, child)
+        while not (self._stopping or self._draining or dead.generation != self._generation):
+            child: Child | None = None
+            try:
+                child = self._spawn()
+                await asyncio.wait_for(child.ready, _START)
+            except (StartError, TimeoutError) as error:
+                if child:
+                    self._dismiss(child)
+                self._log("warning", f"a worker could not be started: {error}", 3)
+            else:
+                return
+            await asyncio.sleep(_PAUSES[-1])
 
     def _dismiss(self, child: Child) -> None:
         """Be done with a worker at once."""
@@ -377,9 +394,20 @@ class Supervisor:
     async def _check(self) -> str:
         """Let the code on the disk check the settings on the disk; what is wrong, or ""."""
         command = [sys.executable, "-sP", "-m", "sluice", "--check-config", "--config", self._path]
-        process = await asyncio.to_thread(
-            subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        try:
+            process = await asyncio.to_thread(
+                subprocess.run,
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_START,
+            )
+        except subprocess.TimeoutExpired:
+            return f"the new code did not check the settings within {_START:g} s."
+        except (OSError, RuntimeError) as error:  # no process, no thread
+            return f"the new code could not check the settings: {error}."
         if process.returncode == 0:
             return ""
         return " ".join(process.stderr.split()) or f"the new code ended with {process.returncode}."
