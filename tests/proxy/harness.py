@@ -26,6 +26,7 @@ from .wire import PATIENCE, Data, eventually
 PACKAGE = File(__file__).parents[2] / "roles" / "proxy" / "files"
 PYTHON = "/usr/bin/python3"
 NOBODY = 65534
+WHOLE = os.environ.get("SLUICE_TEST_ALL", "0") != "0"  # nothing is a sample
 CONTROL = 2121
 SERVER_CONTROL = 2100
 

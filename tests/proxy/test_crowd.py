@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import socket
 from pathlib import Path as File
@@ -12,10 +11,9 @@ from pathlib import Path as File
 import pytest
 
 from .fake_client import SETUPS
-from .harness import Path, Paths
+from .harness import WHOLE, Path, Paths
 from .wire import dial, eventually
 
-WHOLE = os.environ.get("SLUICE_TEST_ALL", "0") != "0"
 IDLE, TRANSFERS = (2000, 50) if WHOLE else (200, 10)
 PER_SESSION = 16 << 10  # bytes of memory of an idle session; the target is 6 KiB
 PIECE, PIECES = 1 << 15, 16

@@ -23,12 +23,11 @@ import pytest
 
 from . import real_servers
 from .fake_client import SETUPS, Client
-from .harness import SERVER_CONTROL, Path, Paths, Site
+from .harness import SERVER_CONTROL, WHOLE, Path, Paths, Site
 from .wire import eventually
 
 CONTENT = os.urandom(3 << 20)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-WHOLE = os.environ.get("SLUICE_TEST_ALL", "0") != "0"
 
 # server, proxies, whether the client names the server: by `make test` each server is met through two proxies
 SERVED = [("pyftpdlib", 1, False), ("pyftpdlib", 2, False), ("vsftpd", 2, False), ("proftpd", 2, True)]

@@ -23,7 +23,7 @@ import pytest
 from . import real_servers
 from .fake_client import Client
 from .fake_server import FakeServer, ServerSession
-from .harness import Site, changed
+from .harness import WHOLE, Site, changed
 from .intercepted import (
     CLIENT,
     CONTROL,
@@ -46,7 +46,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ar
 
 CONTENT = os.urandom(1 << 20)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-WHOLE = os.environ.get("SLUICE_TEST_ALL", "0") != "0"
 
 # what each hop is, from the client on; see intercepted.KINDS
 WAYS = [("redirect",), ("tproxy",), ("client",), ("redirect", "explicit"), ("tproxy", "explicit")]

@@ -42,7 +42,9 @@ def routing(host: str) -> list[str]:
 def before() -> Iterator[dict[str, list[str]]]:
     """What there is of it on an addressed path; afterwards that is there again."""
     found = {host: routing(host) for host in ("f1", "n1")}
-    converge("-e", json.dumps({"sluice_topology": intercepting()}))
+    play = converge("-e", json.dumps({"sluice_topology": intercepting()}))
+    for host, capabilities in (("f1", "CAP_NET_RAW"), ("n1", "none")):
+        assert f"{host}: the proxy's capabilities are {capabilities} from now on" in play.output
     yield found
     converge()
     assert {host: routing(host) for host in found} == found
