@@ -23,6 +23,7 @@ from sluice import access, journal
 from sluice.events import Event, Leg
 from sluice.protocol import addresses
 from sluice.protocol.addresses import BadAddressError
+from sluice.protocol.identity import HeaderError, HeaderReader
 from sluice.protocol.lines import LINE_LIMIT, CommandReader, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, filter_features
 from sluice.protocol.verbs import HIDDEN_FEATURES, Kind, parse_command
@@ -142,7 +143,21 @@ def records(data: bytes) -> None:
         assert record == b"SLUICE_FILE=" + value + b"\n"
 
 
-PARSERS: tuple[Callable[[bytes], None], ...] = (commands, replies, places, records)
+def header(data: bytes) -> None:
+    """What one hop tells the next of its client (14.1), however it is cut."""
+    whole, cut = HeaderReader(), HeaderReader()
+    ended: list[object] = []
+    for reader, pieces in ((whole, [data]), (cut, in_pieces(data))):
+        try:
+            for piece in pieces:
+                reader.feed(piece)
+            ended.append((reader.identity, reader.rest))
+        except HeaderError:
+            ended.append("refused")
+    assert ended[0] == ended[1], "1.3"
+
+
+PARSERS: tuple[Callable[[bytes], None], ...] = (commands, replies, places, records, header)
 
 # --- the session ------------------------------------------------------------------------------------
 

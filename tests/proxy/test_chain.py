@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 
 from .harness import CONTROL, SERVER_CONTROL, Path, Paths, Proxy, changed, first_hop, last_hop
+from .test_faults import nobody_listens, syn_goes_unanswered
+from .wire import listen
+
+Fault = Callable[[tuple[str, int]], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize("mode", ["active", "passive"])
@@ -26,6 +33,26 @@ def test_14_3_a_hop_logs_the_one_before_as_its_client(paths: Paths) -> None:
     start = path.last.record("session-start", since)
     assert start["SLUICE_CLIENT"].startswith(f"{path.net.f_server}:")
     x.in_step()
+
+
+@pytest.mark.parametrize("fault", [nobody_listens, syn_goes_unanswered])
+def test_15_1_in_order_a_host_that_does_not_answer_is_passed_over(paths: Paths, fault: Fault) -> None:
+    """Refused, or silent until the connect timeout; then it is rested, and not tried for each session."""
+    net = paths.site.net()
+    dead = f"{net.prefix}.13"
+    hosts = [{"name": "n2", "addresses": [dead]}, {"name": "n1", "addresses": [net.n_client]}]
+    n1 = Proxy(paths.site, last_hop(net))
+    f = Proxy(
+        paths.site, changed(first_hop(net), {"next_hop.hosts": hosts, "timeouts.connect": 0.5, "workers": 1})
+    )
+    path = paths.add(Path(net, [f, n1], (net.f_client, CONTROL), (net.server, SERVER_CONTROL)))
+    with fault((dead, CONTROL)):
+        path.open().in_step()
+    with listen(dead, CONTROL) as back:
+        path.open().in_step()
+        back.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            back.accept()
 
 
 def test_15_1_and_15_2_sessions_are_spread_over_the_hosts_of_the_next_hop(paths: Paths) -> None:

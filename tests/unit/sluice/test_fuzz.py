@@ -26,7 +26,7 @@ OUTCOMES = {  # of the session's transfer, None where it has none
     "unknown_verb": "complete",
     "upload": "complete",
 }
-PARSED = ("lines", "places", "replies")
+PARSED = ("header", "lines", "places", "replies")
 
 
 def test_10_7_each_seed_of_the_fuzzer_leads_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
