@@ -228,6 +228,7 @@ def test_10_5_a_refused_address_says_why(one: Path) -> None:
     record = one.last.record("refused", mark)
     assert one.net.thief in record["SLUICE_REASON"] or one.net.thief in record["MESSAGE"]
     assert record["SLUICE_SESSION"]
+    assert record["SLUICE_COMMAND"] == "PORT"
     assert record["SLUICE_CLIENT"] == "{}:{}".format(*x.c.local)
 
 
@@ -237,7 +238,23 @@ def test_10_5_a_refused_server_says_why(paths: Paths) -> None:
     c = path.client()
     assert c.reply().code == 220
     assert c.cmd(f"USER me@{path.net.forbidden_server}:2100").code == 530
-    assert path.net.forbidden_server in path.last.record("refused", mark)["SLUICE_REASON"]
+    record = path.last.record("refused", mark)
+    assert path.net.forbidden_server in record["SLUICE_REASON"]
+    assert record["SLUICE_SERVER"] == f"{path.net.forbidden_server}:2100"
+    assert record["SLUICE_USER"] == "me"
+
+
+def test_10_5_a_refused_command_says_of_which_file(paths: Paths) -> None:
+    """Where its argument is a file's name; SITE may say anything."""
+    path = paths.one(server_side__commands=[{"networks": ["0.0.0.0/0"], "preset": "read-only"}])
+    x = path.open()
+    mark = len(path.last.log)
+    for line in ("DELE a\x1bfile", "SITE CHPASS secret"):
+        assert x.c.cmd(line).code == 550
+    first, second = path.last.records("refused", mark)
+    assert (first["SLUICE_COMMAND"], first["SLUICE_FILE"]) == ("DELE", "a\\x1bfile")
+    assert second["SLUICE_COMMAND"] == "SITE"
+    assert "secret" not in str(second)
 
 
 def test_2_7_no_password_in_any_log(paths: Paths) -> None:
@@ -274,7 +291,7 @@ def test_every_record_has_a_message_a_priority_and_an_event(paths: Paths) -> Non
 
 def test_one_warning_where_no_policy_protects_the_proxy(paths: Paths) -> None:
     net = paths.site.net()
-    text = "No policy protects this proxy: the role sluice.ftp.policy has put no rules on this host."
+    text = "No policy protects this proxy: sluice-policy.service is not installed on this host."
     with_policy = Proxy(paths.site, last_hop(net))
     try:
         eventually("it has started", lambda: bool(with_policy.records("started")))

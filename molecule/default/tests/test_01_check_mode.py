@@ -33,7 +33,8 @@ def test_check_mode_changed_nothing(host: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "Would install with apt: nftables",
+        "Would install with apt: nftables, python3-apt",  # which apt's module brings
+        "Would enable and start sluice.service",
         "<uid of sluice>",  # in the rules' diff: the user does not exist yet
         'comment "C -> F: -> proxy user: to port 21"',
         'comment "S <- N: <- proxy user: to port 21"',

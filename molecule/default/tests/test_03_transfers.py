@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 
+import observe
 import pytest
-from support import USER, Transfer, arrives, counters, fetch, ok, on
+from support import LAB, USER, Transfer, arrives, counters, fetch, ok, on
 
 TRANSFERS = [
     Transfer(client, direction, command, family)
@@ -64,6 +65,25 @@ def _always(host: str, command: str) -> set[str]:
             "EPRT": "F <- N: <- proxy user: to port specified by F (active)",
         }
     return control | {between[command]}
+
+
+DATA = {
+    "EPSV": [("N", "S"), ("F", "N"), ("C", "F")],
+    "EPRT": [("S", "N"), ("N", "F"), ("F", "C")],
+}
+
+
+@pytest.mark.parametrize("command", DATA)
+def test_a_session_has_six_connections(command: str) -> None:
+    """As DESIGN lists them, each seen by the hosts that it ends at: opener and acceptor, control first."""
+    with observe.new_connections(LAB) as found:
+        assert fetch(command=command)
+    seen = [
+        (one.opener, one.acceptor, one.port == 21, sorted(witnesses))
+        for one, witnesses in observe.in_order(found)
+    ]
+    ends = [("C", "F", True), ("F", "N", True), ("N", "S", True), *((*each, False) for each in DATA[command])]
+    assert seen == [(*each, sorted({"F", "N"} & set(each[:2]))) for each in ends]
 
 
 @pytest.mark.parametrize("host", ["f1", "n1"])

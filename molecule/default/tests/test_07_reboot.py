@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import pytest
 from support import fetch, forget, lab, listing, ok, on
 
+FILE = "/etc/sluice/policy.nft"
 UNITS = "sluice-policy.service sluice-policy-restore.service sluice.service"
 
 
@@ -55,12 +57,17 @@ def test_without_our_units_nothing_comes_back() -> None:
     assert listing("f1") == before
 
 
-def test_proxy_does_not_start_without_its_rules() -> None:
+@pytest.mark.parametrize("lost", ["table", "file"])
+def test_proxy_does_not_start_without_its_rules(lost: str) -> None:
     """Where our policy's unit is on the host, the proxy starts only when the rules are loaded."""
     ok("f1", "systemctl stop sluice; nft delete table inet sluice")
+    if lost == "file":
+        ok("f1", f"mv {FILE} /var/tmp/policy.nft; systemctl stop sluice-policy")
     try:
         assert on("f1", "systemctl start sluice").returncode != 0
         assert on("f1", "systemctl is-active sluice").stdout.strip() != "active"
     finally:
+        if lost == "file":
+            ok("f1", f"mv /var/tmp/policy.nft {FILE}")
         ok("f1", "systemctl stop sluice; systemctl restart sluice-policy; systemctl start sluice")
     assert fetch()

@@ -29,9 +29,9 @@ from support import (
     refused_run,
     start_playbook,
 )
+from test_07_reboot import FILE
 
 COLLECTIONS = str(ROOT / "playbooks/collections")
-FILE = "/etc/sluice/policy.nft"
 PENDING = "/run/sluice.ftp.nft_table.inet-sluice"
 # Rules to add to F's own: they let only those in who are in already; nobody, not even those; and everybody.
 ONLY_OLD = "tcp dport 22 ct state new drop"

@@ -25,7 +25,7 @@ from support import (
     refused_run,
     start_playbook,
 )
-from test_09_rollback import FILE
+from test_07_reboot import FILE
 from test_23_intercepted import intercepting
 
 UNPROTECTED = "No policy protects this proxy"

@@ -26,7 +26,7 @@ from sluice.protocol.addresses import Address
 from sluice.protocol.identity import HeaderError, HeaderReader, Identity, write_header
 from sluice.protocol.lines import SYNCH, LineFault
 from sluice.protocol.replies import ReplyFault, ReplyLine, ReplyReader, multiline, reply
-from sluice.protocol.verbs import Command, Kind, Mode, parse_command
+from sluice.protocol.verbs import Command, Kind, Mode, Use, parse_command
 from sluice.tally import Tally
 from sluice.transfer import Transfer
 from sluice.upstream import Dead, Phase, Upstream
@@ -197,10 +197,10 @@ class Session:
         self._owed.append(Entry(parse_command(line).verb, None, answered))
         self.do(events.Send(Leg.SERVER, line + b"\r\n"))
 
-    def refused(self, reason: str, cause: str = "other") -> None:
-        """Log a refusal, and count it by its cause (tally.CAUSES)."""
+    def refused(self, reason: str, cause: str = "other", **fields: str) -> None:
+        """Log a refusal, with fields of what it was, and count it by its cause (tally.CAUSES)."""
         self.tally.refused(cause)
-        self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason)
+        self._log("refused", f"refused: {reason}", 5, SLUICE_REASON=reason, **fields)
 
     def warn(self, sentence: str) -> None:
         """Log what somebody should look at."""
@@ -365,7 +365,12 @@ class Session:
     def _deny(self, command: Command) -> None:
         """Answer in place of the server (7.9): 530 to a login, else 550 as servers do."""
         reason = self._denied(command)
-        self.refused(reason, "command")
+        verb = command.verb
+        named = (
+            verb.use not in (None, Use.SESSION) and not verb.opens
+        )  # else it may be anything, a secret, too
+        fields = {"SLUICE_FILE": show(command.argument)} if named else {}
+        self.refused(reason, "command", SLUICE_COMMAND=show(verb.name), **fields)
         self._answer(530 if command.verb.kind is Kind.USER else 550, reason)
 
     def _serve_quit(self, command: Command) -> None:
@@ -433,7 +438,10 @@ class Session:
         """Connect the session to the server that the client chose by `command`."""
         reason = access.destination_refused(self.settings, destination.host, destination.port)
         if reason:
-            self.refused(reason, "destination")
+            host, port = destination.host, destination.port
+            server = f"{host}:{port}" if isinstance(host, str) else str(Endpoint(host, port))
+            user = {"SLUICE_USER": show(destination.user)} if destination.user else {}
+            self.refused(reason, "destination", SLUICE_SERVER=show(server.encode()), **user)
             self._answer(530, reason)
             return
         self._login.user = destination.user
@@ -448,7 +456,7 @@ class Session:
         target, text = access.read_setup(command, self.settings, self.client_peer)
         if text:
             if verb.mode is Mode.ACTIVE:
-                self.refused(text, "port-command")
+                self.refused(text, "port-command", SLUICE_COMMAND=show(verb.name))
             self._client.send(reply(text))
             return
         self._drop_setup()  # 3.18

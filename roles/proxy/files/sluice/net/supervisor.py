@@ -42,7 +42,7 @@ _PAUSES = (0.1, 1.0, 5.0)  # s before a worker that died soon is started anew
 _SOON = 10.0  # s
 _LOOK = 0.5  # s between two looks whether transfers have finished
 _BEFORE = 1.0  # s before old workers end at which their last transfers are counted and reset
-_NO_POLICY = "No policy protects this proxy: the role sluice.ftp.policy has put no rules on this host."
+_NO_POLICY = "No policy protects this proxy: sluice-policy.service is not installed on this host."
 
 
 class StartError(Exception):
@@ -663,5 +663,5 @@ async def run(path: str) -> None:
 
 
 def _policy_is_installed() -> bool:
-    """Whether the role policy has put rules on the host; the proxy's unit says in which file."""
+    """Whether the unit that the role policy installs is on the host; the proxy's own unit says where."""
     return Path(os.environ.get("SLUICE_POLICY", "")).is_file()
