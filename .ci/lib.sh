@@ -12,7 +12,7 @@ if [[ -z ${SLUICE_CI_GROUP:-} ]]; then
     group=$!
     # shellcheck disable=SC2317  # the trap calls it
     end_group() {
-        trap '' INT TERM
+        trap '' INT TERM HUP
         kill -TERM -- "-$group" 2>/dev/null || true
         for _ in {1..300}; do # what tears down has half a minute
             kill -0 -- "-$group" 2>/dev/null || exit 130
@@ -21,7 +21,7 @@ if [[ -z ${SLUICE_CI_GROUP:-} ]]; then
         kill -KILL -- "-$group" 2>/dev/null || true
         exit 130
     }
-    trap end_group INT TERM
+    trap end_group INT TERM HUP
     wait "$group"
     exit
 fi
