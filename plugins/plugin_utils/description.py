@@ -507,7 +507,7 @@ def _side_ports(place: str, value: object, defaults: SidePorts, also: int | None
 
 def _servers(value: object, hops: Sequence[Hop]) -> Servers:
     place = f"{TOPOLOGY}.servers"
-    keys = ["control_ports", "ports", "fixed", "names", "data_networks"]
+    keys = ["control_ports", "ports", "fixed", "names", "data_networks", "synch"]
     found = mapping(place, value, ["networks"], keys)
     within = networks(f"{place}.networks", found["networks"])
     control = (
@@ -529,6 +529,7 @@ def _servers(value: object, hops: Sequence[Hop]) -> Servers:
         _fixed(f"{place}.fixed", found["fixed"], within, control, hops[-1]) if "fixed" in found else None,
         _names(place, found, hops) if "names" in found else (),
         _data_networks(place, found, within),
+        flag(f"{place}.synch", found.get("synch", False)),
     )
 
 

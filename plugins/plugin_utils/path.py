@@ -155,7 +155,7 @@ class Servers:
     """The servers' networks, their control ports, their ports of passive data; `fixed` is the one server.
 
     Without `fixed`, `names` (lower case) are all that a client may name; none: any name, any address.
-    `data_networks` as of the clients.
+    `data_networks` as of the clients. `synch`: they want ABOR behind the Telnet Synch (requirement 5.3).
     """
 
     networks: tuple[Network, ...]
@@ -164,6 +164,7 @@ class Servers:
     fixed: str | None = None  # host:port or [IPv6]:port
     names: tuple[str, ...] = ()
     data_networks: tuple[Network, ...] = ()
+    synch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

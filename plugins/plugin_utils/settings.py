@@ -173,6 +173,8 @@ def settings(
         }
         if path.servers.names and position == path.naming:
             result["servers"]["names"] = list(path.servers.names)
+        if path.servers.synch or further:  # between our own hops always (requirement 5.3)
+            result["servers"]["synch"] = True
         if path.servers.fixed is not None:
             result["servers"]["fixed"] = path.servers.fixed
         if hop.resolvers:

@@ -351,6 +351,18 @@ def test_5_3_to_the_next_hop_abor_takes_the_synch_form_and_to_a_server_it_is_pla
     assert p.asked() == b"ABOR\r\n"
 
 
+def test_5_3_a_server_that_wants_it_gets_the_synch_form() -> None:
+    servers = {
+        "networks": ["198.51.100.0/25"],
+        "control_ports": [21],
+        "fixed": "198.51.100.10",
+        "synch": True,
+    }
+    p = Playbook(settings(servers=servers)).log_in().begin(b"RETR")
+    p.client(b"ABOR\r\n")
+    assert p.asked() == b"\xff\xf4\xff\xf2ABOR\r\n"
+
+
 def test_5_5_abor_after_the_end_of_the_data_takes_nothing_back() -> None:
     p = begun(b"RETR")
     p.feed(events.DataEnd(p.number))

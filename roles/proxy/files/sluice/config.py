@@ -181,13 +181,17 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers that the last hop may speak to. names: the only ones that clients may name; none: any."""
+    """The servers that the last hop may speak to.
+
+    names: the only ones that clients may name; none: any. synch: ABOR goes to them behind IAC IP, IAC DM.
+    """
 
     networks: tuple[Network, ...]
     control_ports: tuple[int, ...]
     fixed: Fixed | None
     resolvers: tuple[Address, ...]
     names: tuple[str, ...] = ()
+    synch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,6 +532,7 @@ def _servers(table: _Table) -> Servers:
         if "resolvers" in table
         else (),
         names=table.take("names", _list(_name), "a list of names") if "names" in table else (),
+        synch=table.take("synch", _flag, "true or false", False),
     )
     if servers.fixed and isinstance(servers.fixed.host, str) and not servers.resolvers:
         table.problem(

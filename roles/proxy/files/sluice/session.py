@@ -389,8 +389,9 @@ class Session:
         if not aside:
             self._current = entry
         self._owed.append(entry)
-        if command.verb.kind is Kind.ABOR and self.settings.next_hop:
-            self.do(events.Send(Leg.SERVER, SYNCH, urgent=True))  # 5.3; a server gets the plain form
+        servers = self.settings.servers
+        if command.verb.kind is Kind.ABOR and (servers is None or servers.synch):
+            self.do(events.Send(Leg.SERVER, SYNCH, urgent=True))  # 5.3; a server gets the plain form, mostly
         self.do(events.Send(Leg.SERVER, command.line + b"\r\n"))
 
     def _serve_user(self, command: Command) -> None:

@@ -272,6 +272,7 @@ def test_the_settings_before_a_hop_that_intercepts(kind: str, data: list[str] | 
         "control_ports": [21],
         "names": ["ftp.example.org"],
         "resolvers": ["192.0.2.53"],
+        "synch": True,
     }
     assert found["server_side"]["peer_ports"] == [
         {"peers": SERVERS, "ports": "50000-50999"},

@@ -418,11 +418,12 @@ TOPOLOGIES: list[tuple[str, Any, str]] = [
         "sluice_topology.hops[0].hosts.f1: found the unknown key 'identity', expected only client_side, server_side, public, ports, metrics",
     ),
     ("servers", ..., "sluice_topology: found no servers, expected the keys clients, hops, servers"),
+    ("servers.synch", "yes", "sluice_topology.servers.synch: found 'yes', expected true or false"),
     (
         "servers.name",
         ["a"],
         "sluice_topology.servers: found the unknown key 'name', expected only networks, control_ports, ports, fixed, "
-        "names, data_networks",
+        "names, data_networks, synch",
     ),
     (
         "servers.names",
