@@ -25,8 +25,9 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "iproute2", "procps", "iputils-ping"),
     *("python3-minimal", "python3", "curl", "lftp", "netcat-openbsd", "vsftpd"),
 )
-# What the roles install, and python3-apt, which Ansible's apt module brings: not on the hosts.
-ROLES_INSTALL = ("nftables", "python3-dnspython", "python3-prometheus-client", "python3-apt")
+# What the roles install, and python3-apt, which Ansible's apt module brings: not on the hosts, but for
+# iproute2, with which the tests look around; one of them takes it away.
+ROLES_INSTALL = ("nftables", "python3-dnspython", "python3-prometheus-client", "python3-apt", "iproute2")
 LEFT_OUT = ("doc", "man", "info", "locale", "lintian")
 
 MASKED = (
@@ -111,8 +112,8 @@ def _build(release: str, folder: Path, lock: int) -> None:
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
-        '--customize-hook=chroot "$1" apt-get install -qq --no-install-recommends --download-only '
-        + " ".join(ROLES_INSTALL),
+        '--customize-hook=chroot "$1" apt-get install -qq --no-install-recommends --reinstall '
+        f"--download-only {' '.join(ROLES_INSTALL)}",
         f'--customize-hook=cp "$1"{archives}/*.deb "$SLUICE_DEBS"',
         release,
         str(root),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
@@ -53,6 +54,37 @@ def test_15_1_in_order_a_host_that_does_not_answer_is_passed_over(paths: Paths, 
         back.setblocking(False)
         with pytest.raises(BlockingIOError):
             back.accept()
+
+
+@pytest.mark.parametrize(
+    "says", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n", None], ids=["closes", "not FTP", "silent"]
+)
+def test_15_1_a_host_that_does_not_greet_is_passed_over(paths: Paths, says: bytes | None) -> None:
+    """The connection stands, but nobody greets: then it is rested, too."""
+    net = paths.site.net()
+    dead = f"{net.prefix}.13"
+    hosts = [{"name": "n2", "addresses": [dead]}, {"name": "n1", "addresses": [net.n_client]}]
+    n1 = Proxy(paths.site, last_hop(net))
+    settings = {"next_hop.hosts": hosts, "timeouts.greeting": 1, "workers": 1}
+    f = Proxy(paths.site, changed(first_hop(net), settings))
+    path = paths.add(Path(net, [f, n1], (net.f_client, CONTROL), (net.server, SERVER_CONTROL)))
+    with listen(dead, CONTROL) as ill:
+
+        def answer() -> None:
+            taken, _ = ill.accept()
+            with taken:
+                taken.sendall(says or b"")
+                if says is None:
+                    assert taken.recv(1000) == b"", "the proxy gives it up"
+
+        with ThreadPoolExecutor(1) as pool:
+            answered = pool.submit(answer)
+            path.open().in_step()
+            answered.result()
+        path.open().in_step()
+        ill.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ill.accept()
 
 
 def test_15_1_and_15_2_sessions_are_spread_over_the_hosts_of_the_next_hop(paths: Paths) -> None:

@@ -40,8 +40,9 @@ def routing(host: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def before() -> Iterator[dict[str, list[str]]]:
-    """What there is of it on an addressed path; afterwards that is there again."""
+    """What there is of it on an addressed path, and again afterwards. F comes by `ip` through the run."""
     found = {host: routing(host) for host in ("f1", "n1")}
+    ok("f1", "dpkg --remove --force-depends iproute2 && ! command -v ip")
     play = converge("-e", json.dumps({"sluice_topology": intercepting()}))
     for host, capabilities in (("f1", "CAP_NET_RAW"), ("n1", "none")):
         assert f"{host}: the proxy's capabilities are {capabilities} from now on" in play.output

@@ -7,7 +7,7 @@ import ipaddress
 
 import pytest
 from sluice import events
-from sluice.events import Endpoint
+from sluice.events import Endpoint, Leg, Timer
 from sluice.memory import LACK, REST, Memory
 
 from tests.unit.sluice.playbook import PORT, Playbook, settings
@@ -84,7 +84,52 @@ def test_15_1_a_host_that_answers_rests_no_more() -> None:
     p = next_hop(memory)
     p.feed(events.ConnectFailed("refused the connection"))
     p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    assert memory.rests(M2), "not before it greets"
+    p.server(b"220 ready\r\n")
     assert (memory.rests(M1), memory.rests(M2)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("happens", "cause"),
+    [
+        ([events.Ended(Leg.SERVER, False)], "and closed the connection"),
+        ([events.Ended(Leg.SERVER, True)], "and closed the connection"),
+        ([events.Expired(Timer.GREETING)], "within 20 s"),
+        ([events.Received(Leg.SERVER, b"SSH-2.0-OpenSSH_9.2\r\n220 x\r\n")], ": "),
+        ([events.Received(Leg.SERVER, b"227 (1,2,3,4,5,6)\r\n")], ": 227 answers nothing that was asked"),
+        ([events.Received(Leg.SERVER, b"120-soon\r\n"), events.Ended(Leg.SERVER, False)], "and closed"),
+    ],
+)
+def test_15_1_a_host_that_does_not_greet_is_passed_over(happens: list[events.Event], cause: str) -> None:
+    """It rests as one that did not answer does, and the last one's cause is said."""
+    memory = Memory(lambda: 0.0)
+    p = next_hop(memory)
+    for host, others in ((M1, True), (M2, False)):
+        p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+        for event in happens:
+            p.feed(event)
+        assert memory.rests(host)
+        if others:
+            assert tried(p) == [M1, M2]
+            assert p.said() == b""
+            assert p.did(events.Close) == [events.Close(Leg.SERVER)]
+            (warning,) = [w for w in p.logs("warning") if w.message.endswith(", the next address is tried")]
+            assert cause in warning.message
+            p.feed(events.Received(Leg.SERVER, b"220 late\r\n"))
+            p.feed(events.Ended(Leg.SERVER, False))
+    assert p.said().startswith(b"421 N: next hop S (198.51.100.12:21) sent no FTP greeting")
+    assert p.session.over
+
+
+def test_15_1_the_host_after_one_that_did_not_greet_serves() -> None:
+    p = next_hop(Memory(lambda: 0.0))
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    p.server(b"220-not whole\r\n")
+    p.feed(events.Ended(Leg.SERVER, False))
+    p.feed(events.Connected(ipaddress.ip_address("198.51.100.2")))
+    assert p.server(b"220 ready\r\n") == b"220 ready\r\n"
+    p.client(b"USER x\r\n")
+    assert p.asked() == b"USER x\r\n"
 
 
 def test_15_3_when_no_host_answers_421_names_the_hop() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sluice.events import Endpoint
 
-REST = 30.0  # s that a host which could not be connected is tried last
+REST = 30.0  # s that a host which did not answer or greet is tried last
 LACK = 600.0  # s that a verb is not tried again with a server that lacks it
 _MOST = 1024  # facts; the oldest goes for a new one
 
@@ -24,11 +24,11 @@ class Memory:
         return self._holds(b"", host)
 
     def failed(self, host: Endpoint) -> None:
-        """It could not be connected."""
+        """It did not answer, or not as an FTP server."""
         self._note(b"", host, REST)
 
     def answered(self, host: Endpoint) -> None:
-        """It could."""
+        """It greeted."""
         self._until.pop((b"", host), None)
 
     def lacks(self, server: Endpoint, verb: bytes) -> bool:

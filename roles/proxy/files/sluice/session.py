@@ -517,11 +517,14 @@ class Session:
     # --- from the server -------------------------------------------------------------------------
 
     def _from_server(self, data: bytes) -> None:
+        if self._upstream.phase is Phase.CONNECTING:  # late, from one that was passed over
+            return
         whole = False
-        for item in self._replies.feed(data):
+        replies = self._replies
+        for item in replies.feed(data):
             if whole:  # after the last one `handle` goes on
                 self._go_on()
-            if self.over:
+            if self.over or replies is not self._replies:  # another server's turn
                 return
             if isinstance(item, ReplyFault):
                 self._not_ftp(item.reason)
@@ -532,7 +535,7 @@ class Session:
     def _not_ftp(self, reason: str) -> None:
         self.warn(f"{self.server_name}: {reason}")
         if self._upstream.phase is Phase.GREETING:
-            self._end(f"{self.server_name} sent no FTP greeting: {reason}")
+            self._ungreeted(f": {reason}")
         else:
             self._end(f"{self.server_name} does not speak FTP: {reason}")
 
@@ -627,6 +630,12 @@ class Session:
         else:
             self._client.send(raw)
 
+    def _ungreeted(self, cause: str) -> None:
+        """Whoever took the connection is no FTP server: the next address, or the end."""
+        self._replies = ReplyReader()
+        if dead := self._upstream.ungreeted(cause):
+            self._end(dead.cause)
+
     def _greeted(self, code: int, raw: bytes) -> None:
         # By USER user@host the server was chosen: then its greeting is not shown. To OPEN it is the answer.
         chosen = self._current
@@ -662,7 +671,7 @@ class Session:
         if self._upstream.phase is Phase.CONNECTING:
             return
         if self._upstream.phase is Phase.GREETING:
-            self._end(f"{self.server_name} sent no FTP greeting and closed the connection")
+            self._ungreeted(" and closed the connection")
         elif self._current and self._current.verb.kind is Kind.QUIT:
             self._client.send(reply("221 Goodbye."))  # 5.8
             self._end("")
@@ -774,7 +783,7 @@ class Session:
         if timer is Timer.CONNECT:
             self._dead(self._upstream.expired())
         elif timer is Timer.GREETING:
-            self._end(f"{self.server_name} sent no FTP greeting within {times.greeting:g} s")
+            self._ungreeted(f" within {times.greeting:g} s")
         elif timer is Timer.LINE:
             self._end(f"no end of the command line within {_LINE:g} s", "timeout")
         elif timer is Timer.REPLY:

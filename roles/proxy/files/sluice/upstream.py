@@ -156,6 +156,16 @@ class Upstream:
             return None
         self._control.deadlines.cancel(Timer.CONNECT)
         self._control.tally.failed(_KINDS.get(cause.partition(" ")[0], "unreachable"))
+        return self._pass_over(cause)
+
+    def ungreeted(self, cause: str) -> Dead | None:
+        """It took the connection, but does not greet as FTP servers do: no better than no answer (15.1)."""
+        self._control.deadlines.cancel(Timer.GREETING)
+        if self._targets:
+            self._control.do(events.Close(Leg.SERVER))
+        return self._pass_over(f"sent no FTP greeting{cause}")
+
+    def _pass_over(self, cause: str) -> Dead | None:
         self._control.memory.failed(self.peer)
         if self._targets:
             self._control.warn(f"{self.name} {cause}, the next address is tried")
@@ -174,12 +184,12 @@ class Upstream:
     def connected(self, local: Address) -> None:
         """The connection stands; now the server must greet."""
         self.local = local
-        self._control.memory.answered(self.peer)
         self.phase = Phase.GREETING
         self._control.deadlines.cancel(Timer.CONNECT)
         self._control.deadlines.start(Timer.GREETING, self._control.settings.timeouts.greeting)
 
     def greeted(self) -> None:
         """The server's 220 came."""
+        self._control.memory.answered(self.peer)
         self.phase = Phase.READY
         self._control.deadlines.cancel(Timer.GREETING)
