@@ -81,6 +81,7 @@ def test_a_session_has_six_connections(command: str) -> None:
     seen = [
         (one.opener, one.acceptor, one.port == 21, sorted(witnesses))
         for one, witnesses in observe.in_order(found)
+        if (one.opener, one.acceptor) != ("C", "S")  # the lab's own HTTP, past the proxies all the time
     ]
     ends = [("C", "F", True), ("F", "N", True), ("N", "S", True), *((*each, False) for each in DATA[command])]
     assert seen == [(*each, sorted({"F", "N"} & set(each[:2]))) for each in ends]

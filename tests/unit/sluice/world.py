@@ -206,7 +206,9 @@ class World:
                 self.server = "none" if self.server in {"none", "connecting"} else "closed"
                 self.names.clear()
             case events.Connect():
-                assert self.server == "none", self.server
+                assert self.server in {"none", "closed"}, (
+                    self.server
+                )  # closed: it did not greet, the next one
                 self.server = "connecting"
             case events.Resolve(name=name):
                 self.names.append(name)
