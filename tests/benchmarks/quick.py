@@ -318,8 +318,7 @@ def rounds(ways: Sequence[Way], measures: Sequence[Measure], until: float) -> tu
         began = time.monotonic()
         for measure in measures:
             for way in ways if done % 2 == 0 else ways[::-1]:
-                if measure.two_hops is not None or len(way.network.nodes) == 3:
-                    figures.run(measure, way)
+                figures.run(measure, way)
         for way in ways:
             way.network.forget_connections()
         done += 1
@@ -334,13 +333,12 @@ def table(
     yield f"{proxied.name:32} {'forwarded':>12} {'proxied':>12} {'ratio':>7} {'target':>8}"
     for measure in measures:
         target = measure.two_hops if two else measure.one_hop
-        if target is None:
-            continue
+        goal = f">= {target:.2f}" if target is not None else ""
         plain, through = (median(figures.rates[measure.name, way.name]) for way in (direct, proxied))
         digits = 2 if measure.amount else 0
         yield (
             f"{measure.name + ', ' + measure.figure:32} {plain:12.{digits}f} {through:12.{digits}f}"
-            f" {through / plain:7.2f} {'>= ' + format(target, '.2f'):>8}"
+            f" {through / plain:7.2f} {goal:>8}"
         )
     for name, way in (("forwarded", direct), ("proxied", proxied)):
         if way.name in figures.worst:

@@ -46,11 +46,12 @@ SAMPLED = {
     "test_22_taken_away.py": 1,
 }
 FILES = 2  # of these
-# Whatever is drawn: that it goes without a trace, installs from its tarball, and changes its version.
+# Whatever is drawn: that it goes without a trace, changes its version, and installs from its tarball. Each
+# takes a minute or more, so a sample has it in one of the scenarios.
 ALWAYS = {
-    "test_taken_off_wholly",
-    "test_site_runs_by_its_name_from_the_tarball",
-    "test_upgrade_and_downgrade_are_one_run_each",
+    "test_taken_off_wholly": "default",
+    "test_upgrade_and_downgrade_are_one_run_each": "default",
+    "test_site_runs_by_its_name_from_the_tarball": "debian13",
 }
 SEED = int(os.environ.get("SLUICE_SEED") or random.SystemRandom().randrange(1_000_000))
 
@@ -65,7 +66,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         tests = [item for item in items if item.path.name == name]
         kept = random.Random(SEED).sample(tests, min(count, len(tests))) if name in files else []
         left_out += [item for item in tests if item not in kept]
-    left_out = [item for item in left_out if item.name not in ALWAYS]
+    everywhere = os.environ.get("SLUICE_TEST_ALL")
+    always = {name for name, scenario in ALWAYS.items() if everywhere or scenario == LAB.name}
+    left_out = [item for item in left_out if item.name not in always]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
