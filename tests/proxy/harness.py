@@ -388,6 +388,7 @@ class Proxy:
         while time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
                 if b"READY=1" in notify.recv(4096).split(b"\n"):
+                    self._await_started()
                     return
             if not self.alive():
                 self._reader.join(PATIENCE)
@@ -396,6 +397,12 @@ class Proxy:
         log = [json.dumps(record) for record in self.log]
         self.stop()
         raise NotReadyError(code, "\n".join([*self.noise, *log]))
+
+    def _await_started(self) -> None:
+        """What it says of its start is read now, where it says it to us: a mark set later lies behind it."""
+        until = time.monotonic() + 1
+        while not self.records("started") and time.monotonic() < until:
+            time.sleep(0.002)
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None
