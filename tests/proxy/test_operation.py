@@ -8,9 +8,12 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path as File
 
@@ -302,6 +305,119 @@ def test_10_4_code_that_does_not_run_is_refused(paths: Paths, versions: File) ->
     assert done.returncode == 1
     assert "SyntaxError" in done.stderr
     path.open().in_step()
+
+
+# What a version does when it checks the settings: it says so, and waits for a word.
+CHECKS_SLOWLY = """
+import sys, time
+from pathlib import Path
+if "--check-config" in sys.argv:
+    folder = Path(__file__).parents[2]
+    (folder / "checking").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+"""
+# Of the one that runs, and of the next: the interpreter is gone between the check and the change.
+RUNS_BY_A_LINK = """
+import sys
+from pathlib import Path
+sys.executable = str(Path(__file__).parents[2] / "python")
+"""
+UNLINKS = f"""{RUNS_BY_A_LINK}
+if "--check-config" in sys.argv:
+    Path(sys.executable).unlink()
+"""
+
+
+def write(versions: File, version: str, code: str) -> None:
+    """More that a version does first; what it writes to the folder, it writes as whoever it runs as."""
+    versions.chmod(0o777)
+    with (versions / version / "sluice/__init__.py").open("a") as file:
+        file.write(code)
+
+
+def switch(versions: File) -> None:
+    """To version 2."""
+    (versions / "current").unlink()
+    (versions / "current").symlink_to("2")
+
+
+def ask_to_reload(path: Path) -> socket.socket:
+    """Ask, and wait for no answer."""
+    asking = socket.socket(socket.AF_UNIX)
+    asking.connect(str(path.last.runtime / "control"))
+    asking.sendall(b'{"ask": "reload"}\n')
+    return asking
+
+
+def test_10_4_code_that_cannot_be_started_is_refused(paths: Paths, versions: File) -> None:
+    write(versions, "1", RUNS_BY_A_LINK)
+    write(versions, "2", UNLINKS)
+    (versions / "python").symlink_to(sys.executable)
+    path = versioned(paths, versions)
+    x = path.open()
+    ends = x.begin("STOR f")
+    switch(versions)
+    done = path.last.ask("reload")
+    assert done.returncode == 1
+    assert "the new code could not be started: [Errno 2]" in done.stderr
+    assert "sluice 1, hop N" in path.last.ask("status").stdout
+    assert path.last.ask("kill", "nosuch").stderr == "sluice: there is no session nosuch.\n", "workers answer"
+    finish(x, "STOR f", ends)
+    path.open().in_step()
+
+
+def test_10_4_a_reload_goes_on_when_who_asked_has_left(paths: Paths, versions: File) -> None:
+    write(versions, "2", CHECKS_SLOWLY)
+    path = versioned(paths, versions)
+    x = path.open()
+    switch(versions)
+    with ask_to_reload(path):
+        eventually("a check", (versions / "checking").exists)
+    path.last.ask("status")  # so it has seen that one leave
+    (versions / "go").touch()
+    eventually("the new code", lambda: "sluice 2, hop N" in path.last.ask("status").stdout)
+    assert path.last.sessions() == 1
+    x.in_step()
+    path.open().in_step()
+
+
+def test_10_3_a_stop_during_a_reload_is_a_stop(paths: Paths, versions: File) -> None:
+    write(versions, "2", CHECKS_SLOWLY)
+    path = versioned(paths, versions)
+    x = path.open()
+    ends = x.begin("STOR f")
+    switch(versions)
+    with ask_to_reload(path) as asking:
+        eventually("a check", (versions / "checking").exists)
+        path.last.process.send_signal(signal.SIGTERM)
+        eventually("no more clients", lambda: refused(path))
+        (versions / "go").touch()
+        assert b"the proxy is stopping" in asking.recv(1000)
+    finish(x, "STOR f", ends)
+    assert path.last.process.wait(timeout=30) == 0
+
+
+def refused(path: Path) -> bool:
+    """Whether the proxy takes no more clients."""
+    try:
+        dial(*path.entry, path.net.client).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_10_4_hangups_in_a_row_are_no_end(busy: Path) -> None:
+    """A reload forgets its handlers of signals for a moment."""
+    x = busy.open()
+    ends = x.begin("STOR f")
+    for _ in range(200):
+        busy.last.process.send_signal(signal.SIGHUP)
+        time.sleep(0.01)
+    finish(x, "STOR f", ends)
+    assert busy.last.alive()
+    eventually("an answer", lambda: busy.last.ask("status").returncode == 0)
+    busy.open().in_step()
 
 
 def test_old_workers_are_bounded(paths: Paths) -> None:

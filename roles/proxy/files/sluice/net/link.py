@@ -36,7 +36,7 @@ class Link:
         self._loop.add_reader(sock.fileno(), self._read)
 
     def fileno(self) -> int:
-        """Its descriptor."""
+        """Its descriptor; -1 once it is closed."""
         return self._sock.fileno()
 
     def send(self, message: Message) -> None:
@@ -52,13 +52,6 @@ class Link:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
-
-    def release(self) -> int:
-        """Give the open descriptor away, to be used after exec."""
-        self._closed = True
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
-        return self._sock.detach()
 
     def _end(self) -> None:
         if not self._closed:

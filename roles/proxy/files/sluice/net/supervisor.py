@@ -121,7 +121,7 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT; a second one ends it at once. Raises StartError."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stops.put_nowait, None)
-        self._loop.add_signal_handler(signal.SIGHUP, self._later, self._reload, None)
+        self._heed_hangups()
         self._loop.add_signal_handler(signal.SIGCHLD, self._bury)
         self._loop.set_exception_handler(lambda _loop, context: self._log("warning", internal(context), 3))
         await self._begin()
@@ -380,16 +380,20 @@ class Supervisor:
 
     # --- reload -----------------------------------------------------------------------------------
 
+    def _heed_hangups(self) -> None:
+        """Reload on SIGHUP."""
+        self._loop.add_signal_handler(signal.SIGHUP, self._later, self._reload, None)
+
     async def _reload(self, asker: Link | None) -> None:
         """Become the code on the disk, with the settings on the disk; or say why not, and change nothing."""
         async with self._busy:
-            problem = "the proxy is stopping." if self._stopping else await self._check()
-            if problem:
-                self._log("warning", f"reload refused, nothing was changed: {problem}", 3)
-                if asker:
-                    asker.send({"failed": problem})
-                return
-            self._become_new(asker)
+            problem = "" if self._stopping else await self._check()
+            if self._stopping:  # perhaps only since then
+                problem = "the proxy is stopping."
+            problem = problem or self._become_new(asker)
+            self._log("warning", f"reload refused, nothing was changed: {problem}", 3)
+            if asker:
+                asker.send({"failed": problem})
 
     async def _check(self) -> str:
         """Let the code on the disk check the settings on the disk; what is wrong, or ""."""
@@ -412,22 +416,22 @@ class Supervisor:
             return ""
         return " ".join(process.stderr.split()) or f"the new code ended with {process.returncode}."
 
-    def _become_new(self, asker: Link | None) -> None:
-        """Exec the code on the disk in this process."""
+    def _become_new(self, asker: Link | None) -> str:
+        """Exec the code on the disk in this process; return only where that fails, with the reason."""
         children = [
             {
                 "pid": child.pid,
                 "slot": child.slot,
                 "generation": child.generation,
                 "retiring": child.retiring,
-                "link": child.link.release(),
+                "link": child.link.fileno(),
             }
             for child in self._children
             if child.ready.done()
         ]
         listeners = [sock.fileno() for sock in self._listeners.values()]
         door = self._door.fileno() if self._door else None
-        answer_to = asker.release() if asker else None
+        answer_to = asker.fileno() if asker and asker.fileno() >= 0 else None  # who asked may have left
         handover = {
             "listeners": listeners,
             "counts": self._counts,
@@ -438,14 +442,20 @@ class Supervisor:
             "children": children,
             "pids": list(self._pids),
         }
-        kept = (*listeners, self._counts, self._ledger.descriptor)
-        for descriptor in (*kept, door, answer_to, *(child["link"] for child in children)):
-            if descriptor is not None:
-                os.set_inheritable(descriptor, True)
-        environment = {**os.environ, HANDOVER: json.dumps(handover)}
-        os.execve(  # noqa: S606 - no shell
-            sys.executable, [sys.executable, "-sP", "-m", "sluice", "--config", self._path], environment
-        )
+        kept = (*listeners, self._counts, self._ledger.descriptor, *(child["link"] for child in children))
+        kept = (*kept, *(each for each in (door, answer_to) if each is not None))
+        for descriptor in kept:
+            os.set_inheritable(descriptor, True)
+        command = [sys.executable, "-sP", "-m", "sluice", "--config", self._path]
+        # Until the new code heeds it, it would be the end of the process; and that reads the settings then.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            os.execve(command[0], command, {**os.environ, HANDOVER: json.dumps(handover)})  # noqa: S606
+        except OSError as error:
+            self._heed_hangups()
+            for descriptor in kept:
+                os.set_inheritable(descriptor, False)
+            return f"the new code could not be started: {error}."
 
     def _tell_asker(self, message: Message) -> None:
         """Answer whoever asked for the reload that this process has just made."""
