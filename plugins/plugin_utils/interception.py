@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, merged
+from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow, Ports, merged
 from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
     VERSIONS,
     Chain,
@@ -24,7 +24,6 @@ from ansible_collections.sluice.ftp.plugins.plugin_utils.nft_text import (
 from ansible_collections.sluice.ftp.plugins.plugin_utils.path import (
     INTERCEPT_PORT,
     MARK,
-    PASSIVE,
     REDIRECT,
     TPROXY,
     Host,
@@ -47,9 +46,11 @@ ERRORS = f"meta l4proto {{ icmp, ipv6-icmp }} socket transparent 1 {DELIVERED}"
 
 
 def sets(path: Path, host: Host, flows: Sequence[Flow]) -> list[Set]:
-    """The sets that the chains below need beside those of the legs: who talks to whom, where data follows."""
-    position = path.positions[host.name]
-    if path.hops[position].intercept != REDIRECT or PASSIVE not in path.modes[position]:
+    """The sets that the chains below need beside those of the legs: who talks to whom, where data follows.
+
+    `flows` are the path's, and behind them the former ones.
+    """
+    if path.hops[path.positions[host.name]].intercept != REDIRECT or not _follows(flows):
         return []
     spec = f"size {TALK_SIZE}; flags dynamic,timeout; timeout {TALK_TIMEOUT};"
     found = {each.version for each in flows[0].local_addresses}
@@ -73,7 +74,7 @@ def chains(path: Path, host: Host, known: Sequence[Set], legs: Legs) -> Iterator
         if talk:
             yield _chain("talk", "filter", "mangle", talk)
         # Without any chain of this type nothing would translate what is open, either.
-        yield _chain("intercept_redirect", "nat", "dstnat", list(_redirect(path, host, known)))
+        yield _chain("intercept_redirect", "nat", "dstnat", list(_redirect(path, host, known, flows)))
     foreign = [(name, each) for name, each in legs if each[0].foreign]
     if foreign:
         rules = [LOCAL, ERRORS, *_to_sockets(foreign, known), *_tproxy(path, host, known)]
@@ -109,7 +110,17 @@ def _talk(path: Path, known: Sequence[Set]) -> Iterator[str]:
         yield f"{ends} {_control(path)} ct direction original ct state established {pair}"
 
 
-def _redirect(path: Path, host: Host, known: Sequence[Set]) -> Iterator[str]:
+def _follows(flows: Sequence[Flow]) -> Ports:
+    """Where the proxy waits for data that is redirected to it, with the former settings, too (F9)."""
+    return merged(
+        each
+        for flow in flows
+        if flow.intercept == REDIRECT and flow.direction == "in" and flow.channel == "data"
+        for each in flow.acceptor_ports
+    )
+
+
+def _redirect(path: Path, host: Host, known: Sequence[Set], flows: Sequence[Flow]) -> Iterator[str]:
     """To the host's address on this side: a bare `redirect` would take the first of the interface."""
     if path.hops[path.positions[host.name]].intercept != REDIRECT:
         return
@@ -120,7 +131,7 @@ def _redirect(path: Path, host: Host, known: Sequence[Set]) -> Iterator[str]:
         ends = f"{ip} saddr @down{version} {ip} daddr @servers{version}"
         yield f"{ends} {_control(path)} dnat {ip} to {listener}"
         if version in talk:
-            data = f"tcp dport {host.ports.client_side.listen}"
+            data = f"tcp dport {braced(_follows(flows))}"
             yield f"{ip} saddr . {ip} daddr @talk{version} {data} dnat {ip} to {own}"
 
 

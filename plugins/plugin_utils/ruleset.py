@@ -116,7 +116,7 @@ def ruleset(
         *address_sets("nearer", [*path.clients.networks, *_hop_addresses(path.hops[:position])]),
         *address_sets("further_hops", _hop_addresses(path.hops[position + 1 :])),
         *address_sets("servers", path.servers.networks),
-        *interception.sets(path, host, flows),
+        *interception.sets(path, host, [*flows, *kept]),
         port_set("serve", served((*flows, *kept))),
         *(exclusive.scope_sets(scope) if scope.exclusive else ()),
     ]

@@ -9,14 +9,11 @@ from dataclasses import replace
 import pytest
 
 from .conftest import WHOLE, drawn
-from .network import Network
 from .paths import HopSpec, HostSpec, PathSpec
-from .prober import Prober
 from .probes import Around
-from .reference import Policy, Reference
-from .rules import load, text
+from .reference import Policy
 from .scopes import FORWARD, GUARD, HOST, MANAGEMENT, Scope
-from .trial import Trial
+from .trial import reference_of, trial
 from .values import Ports
 
 pytestmark = pytest.mark.usefixtures("packets")
@@ -28,6 +25,8 @@ MOVED = {
     "server_side": {"listen": "53500-53999", "source": "52000-52999"},
 }
 TWO = HopSpec(others=(HostSpec(ports=MOVED),))
+REDIRECT = replace(FORMER, hops=(HopSpec(intercept="redirect"), HopSpec()))
+CLIENT = replace(FORMER, hops=(HopSpec(intercept="tproxy client"), HopSpec(intercept="tproxy")))
 # of before, and of now
 CHANGES = {
     "ranges": (FORMER, replace(FORMER, ports=MOVED)),
@@ -37,11 +36,18 @@ CHANGES = {
         replace(FORMER, hops=(HopSpec(), replace(TWO, others=(HostSpec(),)))),
         replace(FORMER, hops=(HopSpec(), TWO), modes=("both", "passive", "both")),
     ),
+    "ranges where F redirects": (REDIRECT, replace(REDIRECT, ports=MOVED)),
+    "modes where F redirects": (REDIRECT, replace(REDIRECT, modes=("active", "passive", "active"))),
+    "ranges of tproxy": (CLIENT, replace(CLIENT, ports=MOVED)),
+    "modes of tproxy": (CLIENT, replace(CLIENT, modes=("active", "passive", "active"))),
 }
 
 
 def both(former: Policy, now: Policy) -> Policy:
-    """What holds meanwhile. Past the proxy goes what went past it anyway, and no transfer waits for DNS."""
+    """What holds meanwhile. Past the proxy goes what went past it anyway, and no transfer waits for DNS.
+
+    New sessions are taken as they are to be, data as it was, too.
+    """
     return replace(
         now,
         flows=(*now.flows, *(flow for flow in former.flows if not flow.stub)),
@@ -49,6 +55,8 @@ def both(former: Policy, now: Policy) -> Policy:
         sources=Ports.join((now.sources, former.sources)),
         between=(*now.between, *former.between),
         upstream=(*now.upstream, *former.upstream),
+        takes=(*now.takes, *(one for one in former.takes if one.talking or one.waited_for)),
+        foreign=(*now.foreign, *former.foreign),
     )
 
 
@@ -58,16 +66,13 @@ def test_both_and_no_more(what: str, scope: str) -> None:
     random = drawn(f"union {what} {scope}")
     exclusive = Scope("exclusive", random.choice(MANAGEMENT), random.choice(HOST), random.choice(FORWARD))
     former, now = (replace(each, scope=GUARD if scope == "guard" else exclusive) for each in CHANGES[what])
-    said, say = former.description(), now.description()
-    references = [Reference(each.topology, each.mode, each.ports, **each.scope) for each in (said, say)]
-    meanwhile = Reference(say.topology, say.mode, say.ports, **say.scope)
-    for host, policy in meanwhile.policies.items():
-        meanwhile.policies[host] = both(references[0].policies[host], policy)
-    with Network(now.row()) as network:
-        tried = Trial(now, say, network, Prober(network), meanwhile, tuple(now.hosts))
-        for host in now.hosts:
-            load(network.namespaces[host], text(say, host, said))
-        for spec, reference in zip((former, now), references, strict=True):
+    before = reference_of(former)
+    with trial(now, former=former) as tried:
+        meanwhile = tried.reference
+        plain = reference_of(now)
+        for host, policy in plain.policies.items():
+            meanwhile.policies[host] = both(before.policies[host], policy)
+        for spec, reference in ((former, before), (now, plain)):
             for host in now.hosts:
                 complaints = tried.complaints(Around(spec, reference, host, random).all(PROBES))
                 assert not complaints, "\n\n".join(complaints)

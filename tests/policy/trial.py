@@ -33,11 +33,12 @@ class Trial:
     prober: Prober
     reference: Reference
     policed: tuple[str, ...]
+    former: Description | None = None  # the rules carry its flows, too
 
     def reload(self) -> None:
         """Load the rules (again)."""
         for host in self.policed:
-            load(self.network.namespaces[host], text(self.description, host))
+            load(self.network.namespaces[host], text(self.description, host, self.former))
 
     def talk(self) -> None:
         """Let every pair have a control connection but with those servers that are not involved."""
@@ -174,22 +175,25 @@ def _redirects(spec: PathSpec, reference: Reference, description: Description) -
     ]
 
 
+def reference_of(spec: PathSpec) -> Reference:
+    """What the rules of a path are compared with."""
+    said = spec.description()
+    return Reference(said.topology, said.mode, said.ports, **said.scope, uninvolved=spec.uninvolved)
+
+
 @contextmanager
-def trial(spec: PathSpec, policed: Sequence[str] | None = None) -> Iterator[Trial]:
-    """The path of `spec`, with rules on the hosts `policed` (all unless said)."""
+def trial(
+    spec: PathSpec, policed: Sequence[str] | None = None, former: PathSpec | None = None
+) -> Iterator[Trial]:
+    """The path of `spec`, with rules on the hosts `policed` (all unless said); these carry `former`, too."""
     description = spec.description()
     on = tuple(spec.hosts if policed is None else policed)
-    reference = Reference(
-        description.topology,
-        description.mode,
-        description.ports,
-        **description.scope,
-        uninvolved=spec.uninvolved,
-    )
+    reference = reference_of(spec)
     redirects = _redirects(spec, reference, description)
     with Network(spec.row()) as network:
         prober = Prober(network, list(_always(spec, description, on)), redirects)
-        made = Trial(spec, description, network, prober, reference, on)
+        before = former.description() if former else None
+        made = Trial(spec, description, network, prober, reference, on, before)
         for host in on:
             deliver(network.namespaces[host])
         made.reload()

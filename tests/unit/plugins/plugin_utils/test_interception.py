@@ -445,6 +445,27 @@ def test_f9_what_was_transparent_goes_on_until_it_is_given_up() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["both", "active"])
+def test_f9_data_of_former_ranges_is_redirected_until_they_are_given_up(mode: str) -> None:
+    of_before = read_path(chain("redirect"))
+    ports = {"client_side": {"listen": "60000-60099"}}
+    path = read_path(chain("redirect"), mode, ports)
+    host = path.host("f1")
+    meanwhile, then = (
+        {each["name"]: each["rules"] for each in ruleset(path, host, 990, former=former)["chains"]}
+        for former in (derive(of_before, of_before.host("f1")), ())
+    )
+    both = mode == "both"
+    assert _redirected_data(meanwhile) == ["{ 50000-50999, 60000-60099 }" if both else "50000-50999"]
+    assert _redirected_data(then) == (["60000-60099"] if both else [])
+
+
+def _redirected_data(found: dict[str, list[str]]) -> list[str]:
+    """The ports at which data follows."""
+    data = [each for each in found["intercept_redirect"] if "@talk4" in each]
+    return [each.partition("tcp dport ")[2].partition(" dnat")[0] for each in data]
+
+
 # -- what people see, and what verification does
 
 
