@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def new_connections(lab: Lab) -> Iterator[list[Connection]]:
         time.sleep(0.05)  # until the last one has been written, too
     finally:
         for host, watcher in watchers.items():
-            watcher.send_signal(signal.SIGINT)
+            watcher.terminate()  # a background job's children ignore SIGINT until they have a handler
             output, _ = watcher.communicate()
             found += _connections(output, NAMES[host])
 
@@ -73,7 +72,10 @@ def new_connections(lab: Lab) -> Iterator[list[Connection]]:
 def _queued(watcher: subprocess.Popen[str]) -> int | None:
     """The bytes that wait in the watcher's netlink socket, or None while it has none that listens."""
     process = Path("/proc", str(watcher.pid))
-    own = {str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()}
+    own = set()
+    for descriptor in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # it has closed it meanwhile, as on its way into the namespace
+            own.add(str(descriptor.readlink()))
     for line in (process / "net/netlink").read_text().splitlines()[1:]:
         _, protocol, _, groups, queued, *_, inode = line.split()
         if protocol == NETLINK_NETFILTER and int(groups, 16) and f"socket:[{inode}]" in own:
