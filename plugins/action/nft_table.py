@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 GRACE = 15  # seconds after the rollback in which the host has to be reachable again
@@ -56,11 +56,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments = {**self._task.args, "state": "confirmed"}
         deadline = time.monotonic() + seconds + GRACE
         while True:
-            # Over a connection that is kept open nothing would be proved (POLICY 5).
-            self._connection.reset()
             try:
+                # Over a connection that is kept open nothing would be proved (POLICY 5).
+                self._connection.reset()
                 result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
-            except AnsibleConnectionFailure as exc:
+            except (
+                AnsibleError
+            ) as exc:  # of any kind: a slow sudo is no AnsibleConnectionFailure to all cores
                 if time.monotonic() > deadline:
                     raise AnsibleConnectionFailure(
                         f"No answer for {seconds + GRACE} s since new rules were to be loaded, "

@@ -20,7 +20,9 @@ extends_documentation_fragment:
   - sluice.ftp.description.host
 options:
   _input:
-    description: The result of M(sluice.ftp.packet_filter_info) on that host.
+    description:
+      - The result of M(sluice.ftp.packet_filter_info) on that host.
+      - With the C(connections) of M(sluice.ftp.listeners_info) also those of SSH through the host are judged.
     type: dict
     required: true
   topology:
@@ -36,6 +38,11 @@ options:
     description: As C(sluice_management).
     type: dict
     default: {}
+  exclusive_host:
+    description: As C(sluice_exclusive_host).
+    type: list
+    elements: dict
+    default: []
   exclusive_forward:
     description: As C(sluice_exclusive_forward); null where that is not defined.
     type: list
@@ -97,6 +104,7 @@ def host_conflicts(
     *,
     scope: object = GUARD,
     management: object = None,
+    exclusive_host: object = None,
     exclusive_forward: object = None,
     other_tables: object = FAIL,
 ) -> dict[str, list[str]]:
@@ -104,7 +112,7 @@ def host_conflicts(
     try:
         path = read_path(topology, mode, ports)
         flows = derive(path, host_on_path(path, host))
-        how_much = read_scope(scope, management, None, exclusive_forward)
+        how_much = read_scope(scope, management, exclusive_host, exclusive_forward)
         judged = conflicts(
             found, flows, how_much, forward_said=exclusive_forward is not None, other_tables=other_tables
         )

@@ -1,17 +1,17 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Name who listens on which TCP port of a host."""
+"""Name who listens on which TCP port of a host, and whose connections are open there."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: listeners_info
-short_description: Names who listens on which TCP port of a host
+short_description: Names who listens on which TCP port of a host, and whose connections are open there
 version_added: 0.1.0
 description:
-  - Reads C(/proc) and returns every listening TCP socket with its process and its systemd unit.
+  - Reads C(/proc) and returns every TCP socket that listens or is connected, with its process and its unit.
   - Sees the network namespace that the module runs in.
 author:
   - The sluice.ftp developers (@sluice)
@@ -75,6 +75,23 @@ listeners:
         - Where systemd itself listens, the socket unit.
       type: str
       sample: vsftpd.service
+connections:
+  description: The connected TCP sockets, in the same shape, with the other end.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    peer_address:
+      description: The address of the other end.
+      type: str
+      sample: 192.0.2.80
+    peer_port:
+      description: The port of the other end.
+      type: int
+      sample: 443
+    outgoing:
+      description: Whether this end opened it, for nobody listens on its port.
+      type: bool
 """
 
 import ipaddress
@@ -82,29 +99,46 @@ import json
 import os
 import struct
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 PROC = Path("/proc")
-LISTEN = "0A"
+ESTABLISHED, LISTEN = "01", "0A"
 
 
 def parse_address(text: str) -> str:
     """An address of /proc/net/tcp or tcp6 (32-bit words in host byte order, hexadecimal) as text."""
     words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
-    return str(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words)))
+    found = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
-def parse_table(table: str) -> list[tuple[str, int, str, int]]:
-    """The listening sockets of one /proc/net/tcp table: (address, port, inode, user)."""
+@dataclass(frozen=True)
+class Socket:
+    """A line of /proc/net/tcp or tcp6."""
+
+    state: str
+    address: str
+    port: int
+    peer_address: str
+    peer_port: int
+    inode: str
+    uid: int
+
+
+def parse_table(table: str) -> list[Socket]:
+    """The sockets of one such table that listen or are connected."""
     sockets = []
     for line in table.splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == LISTEN:
-            address, _colon, port = fields[1].partition(":")
-            sockets.append((parse_address(address), int(port, 16), fields[9], int(fields[7])))
+        _number, local, peer, state, *fields = line.split()
+        if state in (ESTABLISHED, LISTEN):
+            address, _colon, port = local.partition(":")
+            far, _colon, far_port = peer.partition(":")
+            ends = parse_address(address), int(port, 16), parse_address(far), int(far_port, 16)
+            sockets.append(Socket(state, *ends, fields[5], int(fields[3])))
     return sockets
 
 
@@ -171,30 +205,36 @@ def systemd_sockets() -> dict[tuple[str, int], str]:
         return {}
 
 
-def listeners(ports: list[range] | None = None) -> list[dict[str, Any]]:
-    """Every listening TCP socket on these ports, or on any, in the shape that RETURN documents."""
-    found = []
+def sockets(ports: list[range] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Every TCP socket on these ports, or on any: `listeners` and `connections`, as RETURN documents."""
+    found: dict[str, list[dict[str, Any]]] = {"listeners": [], "connections": []}
     wanted = [
         socket
         for table in ("tcp", "tcp6")
         for socket in parse_table(read(PROC / "net" / table))
-        if ports is None or any(socket[1] in each for each in ports)
+        if ports is None or any(socket.port in each for each in ports)
     ]
     pids = holders() if wanted else {}
-    for address, port, inode, uid in wanted:
-        pid = pids.get(inode, 0)
+    listening = {each.port for each in wanted if each.state == LISTEN}
+    for each in wanted:
+        pid = pids.get(each.inode, 0)
         unit = parse_unit(read(PROC / str(pid) / "cgroup")) if pid else ""
-        found.append(
-            {
-                "address": address,
-                "port": port,
-                "uid": uid,
-                "pid": pid,
-                "process": read(PROC / str(pid) / "comm").strip() if pid else "",
-                "unit": systemd_sockets().get((address, port), unit) if pid == 1 else unit,
-            }
-        )
-    return sorted(found, key=lambda entry: (entry["port"], entry["address"]))
+        entry = {
+            "address": each.address,
+            "port": each.port,
+            "uid": each.uid,
+            "pid": pid,
+            "process": read(PROC / str(pid) / "comm").strip() if pid else "",
+            "unit": systemd_sockets().get((each.address, each.port), unit) if pid == 1 else unit,
+        }
+        if each.state == LISTEN:
+            found["listeners"].append(entry)
+        else:
+            peer = {"peer_address": each.peer_address, "peer_port": each.peer_port}
+            found["connections"].append({**entry, **peer, "outgoing": each.port not in listening})
+    for several in found.values():
+        several.sort(key=lambda entry: (entry["port"], entry["address"]))
+    return found
 
 
 def main() -> None:
@@ -208,7 +248,7 @@ def main() -> None:
         wanted = None if ports is None else parse_ports(ports)
     except ValueError:
         module.fail_json(msg=f"ports: found {ports}, expected ports as FIRST-LAST or one port.")
-    module.exit_json(changed=False, listeners=listeners(wanted))
+    module.exit_json(changed=False, **sockets(wanted))
 
 
 if __name__ == "__main__":

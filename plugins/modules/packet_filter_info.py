@@ -107,6 +107,7 @@ left_out:
   elements: str
 """
 
+import ipaddress
 import os
 import re
 import subprocess
@@ -237,10 +238,21 @@ def ssh_session(pid: int | None = None) -> dict[str, Any]:
             name, _equals, value = each.partition("=")
             parts = value.split()  # client's address and port, ours
             if name == "SSH_CONNECTION" and len(parts) == 4 and parts[3].isdigit():
-                return {"client": parts[0].partition("%")[0], "port": int(parts[3])}
+                client = parts[0].partition("%")[0]
+                # of one that came by no network sshd says UNKNOWN
+                return {"client": client, "port": int(parts[3])} if is_address(client) else {}
         found = re.search(r"^PPid:\s*(\d+)", read(PROC / str(current) / "status"), re.MULTILINE)
         current = int(found[1]) if found else 0
     return {}
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read(path: Path) -> str:

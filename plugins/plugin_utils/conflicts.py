@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from ansible_collections.sluice.ftp.plugins.plugin_utils.flows import Flow
@@ -41,7 +41,7 @@ def conflicts(
     """Judge what was found; `forward_said`: sluice_exclusive_forward is defined (POLICY 1, 5, F11)."""
     if other_tables not in (FAIL, WARN):
         wrong("sluice_other_tables", shown(other_tables), "fail or warn")
-    refused = [*_session(found, scope), *_ports(found, flows, scope)]
+    refused = [*_session(found, scope), *_jumps(found, scope), *_ports(found, flows, scope)]
     if scope.exclusive and not forward_said:
         refused += _forwarding(found)
     denials = list(_denials(found))
@@ -66,6 +66,28 @@ def _session(found: Mapping[str, Any], scope: Scope) -> Iterator[str]:
     yield (
         f"Found this run's own SSH session coming from {client} to port {port}, expected {expected}: "
         "in scope exclusive it would be cut off."
+    )
+
+
+def _jumps(found: Mapping[str, Any], scope: Scope) -> Iterator[str]:
+    """In `exclusive` the host opens nothing that is not listed: who is reached through it would be lost."""
+    for each in found.get("connections", []) if scope.exclusive else []:
+        peer, port = ip_address(each["peer_address"]), each["peer_port"]
+        if each["outgoing"] and each["process"].startswith("ssh") and not _let_out(peer, port, scope):
+            entry = f"{{direction: out, protocol: tcp, ports: {port}, networks: [{peer}]}}"
+            yield (
+                f"Found a connection of {each['process']} (process {each['pid']}) to {peer} port {port}, "
+                f"expected {entry} in sluice_exclusive_host, or no such connection: in scope exclusive it "
+                "would be cut off, and with it who is reached through this host."
+            )
+
+
+def _let_out(peer: IPv4Address | IPv6Address, port: int, scope: Scope) -> bool:
+    return peer.is_loopback or any(
+        (service.direction, service.protocol) == ("out", "tcp")
+        and _holds(service.ports, port)
+        and any(peer in network for network in service.networks)
+        for service in scope.services
     )
 
 

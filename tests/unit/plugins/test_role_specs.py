@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,13 @@ def test_the_roles_agree_with_each_other() -> None:
         for name, option in options(role).items():
             facts = {key: option.get(key) for key in ("type", "default", "choices", "elements")}
             assert seen.setdefault(name, facts) == facts, f"{role.name}: {name}"
+
+
+def test_a_switch_is_read_as_one_however_it_is_said() -> None:
+    """`-e sluice_log_refused=false` is a text, which a specification accepts and does not convert."""
+    switches = {name for role in ROLES for name, option in options(role).items() if option["type"] == "bool"}
+    assert switches
+    for file in sorted(Path(__file__).parents[3].glob("roles/*/*/*")):
+        if file.suffix in (".yml", ".j2") and file.parent.name in ("tasks", "templates", "vars"):
+            for use in re.finditer(rf"\b({'|'.join(switches)})\b(?! to true)(.{{7}})", file.read_text()):
+                assert use[2] == " | bool", f"{file}: {use[0]}"

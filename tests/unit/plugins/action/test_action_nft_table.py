@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.sluice.ftp.plugins.action import nft_table
 
@@ -78,6 +78,27 @@ def test_every_try_is_a_new_connection_until_one_comes_through(monkeypatch: pyte
     host = Host(LOADED, CUT, CUT, CONFIRMED)
     assert run(monkeypatch, host)["written"] is True
     assert host.said == ["load", *["new", "confirmed"] * 3]
+
+
+def test_a_slow_sudo_is_waited_for_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ansible-core 2.16 says that with a plain AnsibleError."""
+    host = Host(LOADED, AnsibleError("Timeout (12s) waiting for privilege escalation prompt"), CONFIRMED)
+    assert run(monkeypatch, host)["written"] is True
+
+
+def test_a_reset_that_connects_at_once_is_one_of_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """paramiko's does."""
+    host = Host(LOADED, CONFIRMED)
+    resets = iter([CUT, None])
+
+    def reset() -> None:
+        host.said.append("new")
+        if error := next(resets):
+            raise error
+
+    monkeypatch.setattr(host, "reset", reset)
+    assert run(monkeypatch, host)["written"] is True
+    assert host.said == ["load", "new", "new", "confirmed"]
 
 
 @pytest.mark.parametrize("first", [LOADED, CUT])

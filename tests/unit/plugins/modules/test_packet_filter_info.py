@@ -114,6 +114,7 @@ def session(connection: str | None) -> str:
 def test_the_session_is_found_through_sudo() -> None:
     assert session("192.0.2.9 50022 192.0.2.1 2222") == "{'client': '192.0.2.9', 'port': 2222}"
     assert session("fe80::1%eth0 50022 fe80::2%eth0 22") == "{'client': 'fe80::1', 'port': 22}"
+    assert session("UNKNOWN 65535 UNKNOWN 65535") == "{}", "one that came by no network"
 
 
 def test_no_session_for_what_has_no_ssh_behind_it() -> None:

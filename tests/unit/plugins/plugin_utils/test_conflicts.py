@@ -31,13 +31,14 @@ def judged(
     *,
     scope: str = "guard",
     management: dict[str, Any] | None = None,
+    host: list[dict[str, Any]] | None = None,
     ports: dict[str, Any] | None = None,
     **how: Any,
 ) -> Conflicts:
     path = read_path(twenty_lines(), "both", ports)
     flows = derive(path, host_on_path(path, "f1"))
     how = {"forward_said": False} | how
-    return conflicts(QUIET | found, flows, read_scope(scope, management), **how)
+    return conflicts(QUIET | found, flows, read_scope(scope, management, host), **how)
 
 
 def refused(found: dict[str, Any], **how: Any) -> str:
@@ -101,6 +102,24 @@ def test_the_session_in_use_has_to_stay_allowed(
     assert expected in refused(found, scope="exclusive", management=management)
     assert judged(found).refused == ()
     assert judged({"ssh_session": {}}, scope="exclusive", management=management).refused == ()
+
+
+JUMP = {"process": "sshd", "pid": 7, "outgoing": True, "peer_address": "192.0.2.2", "peer_port": 22}
+
+
+def test_who_is_reached_through_an_exclusive_host_is_not_cut_off() -> None:
+    """A jump over it: its rules would be confirmed, and the next host be lost."""
+    how: dict[str, Any] = {"scope": "exclusive", "management": {"networks": ["192.0.2.9/32"]}}
+    entry = "{direction: out, protocol: tcp, ports: 22, networks: [192.0.2.2]}"
+    sentence = refused({"connections": [JUMP]}, **how)
+    assert sentence.startswith(
+        f"Found a connection of sshd (process 7) to 192.0.2.2 port 22, expected {entry} in sluice"
+    )
+    assert judged({"connections": [JUMP]}) == Conflicts((), ())
+    listed = [{"direction": "out", "protocol": "tcp", "ports": 22, "networks": ["192.0.2.0/24"]}]
+    assert judged({"connections": [JUMP]}, host=listed, **how) == Conflicts((), ())
+    for other in ({"outgoing": False}, {"process": "curl"}, {"peer_address": "127.0.0.1"}):
+        assert judged({"connections": [JUMP | other]}, **how) == Conflicts((), ())
 
 
 @pytest.mark.parametrize("port", [21, 50000, 50999, 51500, 52000, 53999])

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from ansible_collections.sluice.ftp.plugins.plugin_utils.commands import read_commands
 from ansible_collections.sluice.ftp.plugins.plugin_utils.description import DescriptionError, read_path
@@ -312,3 +316,13 @@ def test_14_1_per_client_rules_and_limits_stay_with_the_first_hop() -> None:
     assert found["limits"] == {"sessions": 9}
     assert "commands" not in found["client_side"]
     assert found["client_side"]["peers"] == ["10.2.0.1/32"]
+
+
+def test_2_1_the_settings_file_takes_any_printable_character() -> None:
+    """JSON may write one as two halves, which TOML refuses."""
+    template = Path(__file__).parents[4] / "roles/proxy/templates/sluice.toml.j2"
+    environment = jinja2.Environment(trim_blocks=True)
+    environment.filters["to_json"] = json.dumps
+    said = {"client_side": {"greeting": read_greeting('Welcome \N{ROCKET}, "Grüß Gott"')}}
+    written = environment.from_string(template.read_text()).render(__sluice_settings=said)
+    assert tomllib.loads(written) == said
