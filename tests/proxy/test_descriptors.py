@@ -111,3 +111,20 @@ def _open_sessions(path: Path) -> int:
 
 def _at_most(proxy: Proxy, count: int) -> bool:
     return proxy.descriptors() <= count
+
+
+def test_13_7_ends_that_a_client_does_not_close_are_bounded(paths: Paths) -> None:
+    """They are nobody's transfer any more, and kept open for a while to let the client read."""
+    path = paths.own(1, workers=1)
+    x = path.open()
+    before = path.last.descriptors()
+    kept = []
+    for _ in range(40):
+        c_data, s_data = x.begin("RETR f")
+        s_data.close()
+        x.s.reply(b"226 Done.")
+        assert x.c.reply().code == 226
+        kept.append(c_data)
+    assert path.last.descriptors() < before + 30
+    assert kept[0].end() == "fin"
+    x.in_step()

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
+import socket
 import time
 
 import pytest
@@ -320,3 +323,27 @@ def test_6_10_server_dies_in_a_transfer(path: Path, verb: str, how: str) -> None
     assert sender.end() == "reset"
     assert x.c.reply().code in {421, 426}
     assert not [line for line in x.c.end()[0].splitlines() if not line.startswith(b"421 ")]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("verb", ["STOR f", "RETR f"])
+def test_4_8_urgent_data_on_a_data_connection_is_a_reset(path: Path, verb: str, ends: bool) -> None:
+    """Splice does not get past it: what follows would be missing from a file that looks whole."""
+    x = path.open()
+    c_data, s_data = x.begin(verb)
+    source, sink = (c_data, s_data) if verb == "STOR f" else (s_data, c_data)
+    source.send(PART)
+    assert sink.receive(len(PART)) == PART
+    pids = [pid for proxy in path.proxies for pid in proxy.pids()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    source.sock.send(b"!", socket.MSG_OOB)
+    source.send(PART)
+    if ends:
+        source.fin()
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert sink.end() == "reset"
+    x.s.reply(b"226 Done.")
+    assert x.c.reply().code == 426
+    x.in_step()

@@ -247,6 +247,12 @@ def test_10_4_a_reload_that_cannot_listen_changes_nothing(busy: Path) -> None:
     assert f"cannot listen on {busy.net.n_client}:{CONTROL + 1}: Address already in use." in done.stderr
     assert [each["pid"] for each in busy.last.workers()] == before
     x.in_step()
+    for each in before:
+        os.kill(each, signal.SIGKILL)
+    eventually(
+        "others in their place", lambda: {each["pid"] for each in busy.last.workers()}.isdisjoint(before)
+    )
+    eventually("two of them", lambda: len(busy.last.workers()) == 2)
     busy.open().in_step()
     busy.last.configure(good)
     assert busy.last.ask("reload").returncode == 0

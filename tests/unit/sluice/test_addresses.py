@@ -107,3 +107,12 @@ def test_10_7_noise_never_raises_anything_else(noise: bytes) -> None:
             parse(noise)
     addresses.parse_227(b"227 " + noise)
     addresses.parse_229(b"229 " + noise)
+
+
+@pytest.mark.parametrize(
+    "text", [b"(" + b"|" * (1 << 20), b"(|" * (1 << 19), b"(" * (1 << 19) + b")" * (1 << 19)]
+)
+def test_10_7_a_long_229_takes_no_time(text: bytes) -> None:
+    """A server may write 1 MiB; it was hours, in which nobody else was served."""
+    assert addresses.parse_229(b"229 " + text + b"\r\n") is None
+    assert addresses.parse_229(b"229 " + text + b" (|||5001|)\r\n") == 5001

@@ -456,3 +456,27 @@ def test_what_a_data_listener_accepts_dies_with_rst_and_does_not_wait_for_more()
     ):
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RST
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_10_7_of_a_flood_only_the_beginning_is_read_at_once() -> None:
+    async def scene() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        got: list[bytes] = []
+        flooded = control.ControlSocket(
+            asyncio.get_running_loop(),
+            ours,
+            received=got.append,
+            ended=lambda _reset: None,
+            relieved=lambda: None,
+            closed=lambda: None,
+            piece=1,
+        )
+        flooded.read(True)
+        theirs.send(b"x" * 1000)
+        flooded.read_ahead()
+        assert len(got) == 16
+        theirs.close()
+        flooded.reset()
+
+    asyncio.run(scene())

@@ -501,3 +501,56 @@ def test_3_2_any_pair_of_modes(client: str, server: str, verb: bytes) -> None:
     assert p.server(b"226 y\r\n") == b"150 x\r\n226 y\r\n" or outcome(p) == "complete"
     (log,) = p.logs("transfer")
     assert (log.fields["SLUICE_CLIENT_MODE"], log.fields["SLUICE_SERVER_MODE"]) == (client, server)
+
+
+def test_5_4_an_answer_to_abor_may_straddle_the_time_in_which_it_must_come() -> None:
+    p = begun(b"RETR")
+    p.client(b"ABOR\r\n")
+    p.server(b"426 x\r\n226-first\r\n")
+    p.feed(events.Expired(Timer.ABORT))
+    assert p.server(b"226 done\r\n") == b"226-first\r\n226 done\r\n"
+    assert not p.session.over
+    p.asked()
+    p.client(b"SYST\r\n")
+    assert p.asked() == b"SYST\r\n"
+
+
+def test_10_7_one_abor_at_a_time() -> None:
+    """A server that never answers is owed nothing more, however many a client sends."""
+    p = begun(b"RETR")
+    for _ in range(100):
+        p.client(b"ABOR\r\n")
+    assert p.asked() == b"ABOR\r\n"
+
+
+def test_5_8_a_quit_that_waits_is_answered_221_when_the_server_leaves_after_its_226() -> None:
+    p = begun(b"RETR")
+    p.client(b"QUIT\r\n")
+    p.server(b"226 done\r\n")
+    p.feed(events.Ended(Leg.SERVER, reset=False))
+    p.feed(events.DataEnd(p.number))
+    assert p.said() == b"226 done\r\n221 Goodbye.\r\n"
+    assert p.session.over
+
+
+def test_13_6_the_other_mode_is_not_tried_where_settings_of_now_forbid_it() -> None:
+    """F9: its data would be dropped without a word."""
+    p = Playbook().log_in()
+    p.client(b"PASV\r\nRETR f\r\n")
+    p.server(b"229 (|||45000|)\r\n")
+    p.asked()
+    p.feed(events.Enforce(settings(server_mode="passive"), "", now=False))
+    p.feed(events.DialFailed(p.number, Leg.SERVER, "refused the connection"))
+    assert p.asked() == b""
+    assert b"425 N: server 198.51.100.10:21 refused the connection" in p.said()
+
+
+@pytest.mark.parametrize(("codes", "word"), [((500, 200), "refused"), ((200, 226), "complete")])
+def test_6_9_beside_another_command_only_226_and_250_mean_complete(codes: tuple[int, int], word: str) -> None:
+    p = begun(b"STOR")
+    p.server(b"150 go\r\n")
+    p.client(b"NOOP\r\n")
+    p.feed(events.DataEnd(p.number))
+    for code in codes:
+        p.server(b"%d x\r\n" % code)
+    assert outcome(p) == word

@@ -329,7 +329,7 @@ class Session:
         transfer, current = self._transfer, self._current
         if transfer is None or current is None or current.verb.kind is not Kind.TRANSFER:
             return
-        for command in self._client.waiting:
+        for command in () if self._owed.abor else self._client.waiting:  # one at a time
             if isinstance(command, Command) and command.verb.kind is Kind.ABOR and not self._denied(command):
                 self._client.waiting.remove(command)
                 self._abort(command)
@@ -341,6 +341,7 @@ class Session:
             if self._denied(command):
                 return  # it is answered in its turn
             self._client.waiting.pop(0)
+            transfer.overtaken = True
             self._forward(command, aside=True)
 
     def _serve(self, command: Command | LineFault) -> None:
@@ -563,7 +564,8 @@ class Session:
                 return
         if line.last:
             raw = bytes(self._collected) if self._collected is not None else b""
-            self._reply(self._receiver, line.code, raw)
+            receiver, self._receiver = self._receiver, None
+            self._reply(receiver, line.code, raw)
 
     def _reply(self, entry: Entry | None, code: int, raw: bytes) -> None:
         """Deal with a whole reply; `raw` is empty when it has been relayed already."""
@@ -757,7 +759,7 @@ class Session:
         if command:
             transfer.close(outcome, self._shown(command))
         if self._farewell is not None:
-            self._client.send(self._farewell)
+            self._client.send(reply("221 Goodbye.") if self._client.quits else self._farewell)  # 5.8
             self._end("", final=True)
         elif self._owed.abor:
             self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
@@ -801,7 +803,9 @@ class Session:
 
     def _abort_unanswered(self) -> None:
         """A server may answer ABOR and its transfer with one reply, or need ABOR to wake up."""
-        if not self._owed.swallowed_transfer:
+        if self._receiver and self._receiver.verb.kind is Kind.ABOR:  # it is about to
+            self.deadlines.start(Timer.ABORT, _ABOR_ANSWER)
+        elif not self._owed.swallowed_transfer:
             self._owed.forget_abor()
         elif not self._owed.abor:
             self.ask(b"ABOR", _swallow)

@@ -255,6 +255,7 @@ class ServerSetUp:
 
     def _next(self, cause: str) -> None:
         self._control.do(events.Reset(self._number, Leg.SERVER))
+        self._modes = [mode for mode in self._modes if mode in self._leg.modes]  # of now (F9)
         if self._modes:
             self.state = State.WAITING
             self.begin()

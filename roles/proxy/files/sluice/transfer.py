@@ -53,6 +53,7 @@ class Transfer:
         self._relaying = False
         self.delivered = False
         self.aborted = False
+        self.overtaken = False  # another command ran beside it
         self.failure: Failure | None = None
 
     @property
@@ -289,7 +290,10 @@ class Transfer:
             return self.failure.outcome if self.failure else "refused", raw
         if self.failure:
             return self.failure.outcome, self.own_reply(self.failure.code, self.failure.cause)
-        return ("complete", raw) if self.delivered else None
+        if not self.delivered:
+            return None
+        # beside another command's the code alone tells whose a reply is; that of a refusal may be either's
+        return "complete" if code in (226, 250) or not self.overtaken else "refused", raw
 
     def close(self, outcome: str, command: dict[str, str]) -> None:
         """End it: log it when a verb used it, and let go of its sockets. `command`: its fields in the log.

@@ -18,6 +18,7 @@ from sluice.net.transparent import make_transparent
 from sluice.protocol.addresses import Address
 
 _READ = 65536
+_AHEAD = 16  # pieces read at once, then others have their turn
 _HIGH_WATER = 262144  # bytes unsent on one leg at which the other is not read (1.9)
 _LINGER = 2.0  # s for the peer to close after us (1.14)
 _RST = struct.pack("ii", 1, 0)
@@ -122,9 +123,10 @@ class ControlSocket:
             self._loop.remove_reader(self._sock.fileno())
 
     def read_ahead(self) -> None:
-        """Read now, as far as reading goes on, what the loop would hand over in its turn."""
-        while self.reading and self._readable():
-            pass
+        """Read now what the loop would hand over in its turn; of a flood only the beginning."""
+        for _piece in range(_AHEAD):
+            if not (self.reading and self._readable()):
+                return
 
     def send(self, data: bytes) -> None:
         """Queue bytes; `flush` writes them."""

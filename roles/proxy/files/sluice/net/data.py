@@ -425,10 +425,11 @@ class Channel:
             if leg is self._source or leg in self._at_end:
                 self._close_end(leg)
         if self._ends:
-            self._linger = self._loop.call_later(_LINGER, self._expire)
+            self._linger = self._loop.call_later(_LINGER, self.expire)
         self._check_gone()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Wait for no peer any longer; the kernel still delivers what it has."""
         for leg in list(self._ends):
             self._close_end(leg)
         self._check_gone()

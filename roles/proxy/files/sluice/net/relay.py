@@ -16,11 +16,17 @@ _PIPE = 1 << 20  # bytes wanted of a pipe
 _ROUNDS = 16  # of a full pipe in one callback, then others have their turn
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _TCP_CLOSE = 7  # tcpi_state of a connection that was reset
+_SIOCATMARK = 0x8905  # <linux/sockios.h>
 
 
 def was_reset(sock: socket.socket) -> bool:
     """Whether the connection was reset: once somebody has read the error, that looks like a clean end."""
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+
+
+def at_urgent(sock: socket.socket) -> bool:
+    """Whether urgent data comes next: splice never gets past it, and an end behind it looks like one here."""
+    return fcntl.ioctl(sock.fileno(), _SIOCATMARK, bytes(4)) != bytes(4)
 
 
 class Pipe:
@@ -139,6 +145,7 @@ class Relay:
             self._fail(self._source)
             return
         first = not self.moved and not self._held
+        before = self.moved + self._held
         for _round in range(_ROUNDS):
             got = self._fill(pipe)
             if got is None:
@@ -160,6 +167,9 @@ class Relay:
                 return
             if not got:  # the source is empty
                 break
+        if self.moved + self._held == before and at_urgent(self._source):
+            self._fail(self._source)  # FTP has none on data connections; and it would be readable for ever
+            return
         self._write(False)
         self._read(True)
 
@@ -185,7 +195,7 @@ class Relay:
             return None
         if got:
             self._held += got
-        elif not self._half_closed and was_reset(self._source):
+        elif at_urgent(self._source) or (not self._half_closed and was_reset(self._source)):
             self._fail(self._source)
             return None
         else:

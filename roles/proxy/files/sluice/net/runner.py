@@ -25,6 +25,7 @@ from sluice.protocol.addresses import Address
 from sluice.session import Session
 
 _UNBROKEN = ("complete", "refused", "aborted")
+_LINGERING = 16  # transfers that are over and whose client has not closed its end yet, of one session
 _PIECE = 4096  # bytes read from a client at once: a line may be one byte, and its answer thirty
 
 
@@ -71,7 +72,7 @@ class Runner:
         self._connector: Connector | None = None
         self._lookup: asyncio.Task[None] | None = None
         self._channels: dict[int, Channel] = {}
-        self._lingering: set[Channel] = set()
+        self._lingering: dict[Channel, None] = {}  # the oldest first
         self._deadlines = session.deadlines
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = NEVER
@@ -269,11 +270,13 @@ class Runner:
         channel = self._channels.pop(number, None)
         if channel:
             self._places.give_back()
-            self._lingering.add(channel)
+            self._lingering[channel] = None
             channel.release()
+            if len(self._lingering) > _LINGERING:
+                next(iter(self._lingering)).expire()
 
     def _channel_gone(self, channel: Channel) -> None:
-        self._lingering.discard(channel)
+        self._lingering.pop(channel, None)
         self._check_finished()
 
     def _log(self, action: events.Log) -> None:

@@ -110,6 +110,7 @@ class Supervisor:
         self._scrapes = Scrapes()
         self._door = socket.socket(fileno=left["door"]) if left.get("door") else None
         self._asker: int | None = left.get("asker")
+        self._former: dict[str, Any] = left.get("data", {})  # the settings of its workers
         self._pids.update(left.get("pids", []))
         for child in left.get("children", []):
             self._adopt(child)
@@ -139,6 +140,7 @@ class Supervisor:
         except (StartError, config.ConfigError) as error:
             if not old:
                 raise
+            self._go_on_as_before(old)
             self._log("warning", f"reload failed, the former settings and code go on: {error}", 3)
             with contextlib.suppress(StartError):
                 self._answer_scrapes()
@@ -155,6 +157,14 @@ class Supervisor:
         _mark_loaded()
         self._log("started", f"sluice {__version__} {what} hop {settings.hop} on {settings.host}", 6)
         self._tell_asker({"done": f"sluice {__version__} serves with {len(self._serving())} workers."})
+
+    def _go_on_as_before(self, old: list[Child]) -> None:
+        """The settings and the generation are those of the old workers again; one that dies is replaced."""
+        self._generation = max(child.generation for child in old)
+        if self._former:
+            self._data = self._former
+            with contextlib.suppress(config.ConfigError):  # of another version
+                self._settings = config.parse(self._data)
 
     def _read(self) -> None:
         try:
@@ -441,6 +451,7 @@ class Supervisor:
             "asker": answer_to,
             "children": children,
             "pids": list(self._pids),
+            "data": self._data,
         }
         kept = (*listeners, self._counts, self._ledger.descriptor, *(child["link"] for child in children))
         kept = (*kept, *(each for each in (door, answer_to) if each is not None))

@@ -12,7 +12,7 @@ _PORT = re.compile(rb"[0-9]{1,3}(?:,[0-9]{1,3}){5}")
 _SIX = re.compile(
     rb"(?<![0-9,.])([0-9]{1,3})" + rb"[ \t]*,[ \t]*([0-9]{1,3})" * 5 + rb"(?![0-9]|[ \t]*,[ \t]*[0-9])"
 )
-_EXTENDED = re.compile(rb"\(([!-~])([^()]*?)\1([^()]*?)\1([0-9]{1,5})\1\)")
+_NUMBER = re.compile(rb"[0-9]{1,5}")
 
 
 class BadAddressError(ValueError):
@@ -90,12 +90,19 @@ def _six(raw: bytes) -> list[int]:
 
 
 def parse_229(raw: bytes) -> int | None:
-    """Return the port that a whole 229 reply names, None when it names none; the last group counts (3.8)."""
-    found = _EXTENDED.findall(raw[4:])
-    if not found:
-        return None
-    port = int(found[-1][3])
-    return port if 1 <= port <= 65535 else None
+    """Return the port that a whole 229 reply names, None when it names none; the last group counts (3.8).
+
+    Each byte is looked at a few times at most: a reply may be long.
+    """
+    end = len(raw)
+    while (end := raw.rfind(b")", 4, end)) >= 0:
+        begin = raw.rfind(b"(", max(4, raw.rfind(b")", 4, end)), end)
+        group = raw[begin + 1 : end] if begin >= 0 else b""
+        fields = group.split(group[:1]) if group and 33 <= group[0] <= 126 else []
+        if len(fields) >= 5 and not fields[-1] and _NUMBER.fullmatch(fields[-2]):
+            port = int(fields[-2])
+            return port if 1 <= port <= 65535 else None
+    return None
 
 
 def format_227(address: Address, port: int) -> str:

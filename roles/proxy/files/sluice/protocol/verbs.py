@@ -80,7 +80,7 @@ _TABLE = (
     Verb(b"REIN", Kind.REIN),
     Verb(b"QUIT", Kind.QUIT),
     Verb(b"FEAT", Kind.FEAT, local="211 no features"),
-    Verb(b"ABOR", Kind.ABOR, side=True),
+    Verb(b"ABOR", Kind.ABOR),
     Verb(b"STAT", side=True, reads=True),
     Verb(b"NOOP", side=True, local="200 OK."),
     Verb(b"SYST", local="215 UNIX Type: L8"),
