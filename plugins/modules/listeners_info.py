@@ -106,7 +106,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 PROC = Path("/proc")
-ESTABLISHED, LISTEN = "01", "0A"
+ESTABLISHED = "01"
+LISTEN = "0A"
 
 
 def parse_address(text: str) -> str:
