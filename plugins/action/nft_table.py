@@ -60,9 +60,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 # Over a connection that is kept open nothing would be proved (POLICY 5).
                 self._connection.reset()
                 result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
-            except (
-                AnsibleError
-            ) as exc:  # of any kind: a slow sudo is no AnsibleConnectionFailure to all cores
+            except AnsibleError as exc:  # a slow sudo is no AnsibleConnectionFailure to core 2.16
                 if time.monotonic() > deadline:
                     raise AnsibleConnectionFailure(
                         f"No answer for {seconds + GRACE} s since new rules were to be loaded, "
