@@ -18,7 +18,7 @@ from typing import Final
 from .edges import FAMILIES
 from .paths import leg_address
 from .probe import End, User, probe
-from .prober import SILENCE, as_user
+from .prober import SILENCE, TRANSPARENT, as_user
 from .trial import Trial
 
 SIZE: Final = 200_000  # bytes, as in F12
@@ -87,12 +87,15 @@ def data_arrives(path: Trial, opener: End, acceptor: End) -> bool:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             one.settimeout(STALLED)
+            if end.foreign:
+                one.setsockopt(*TRANSPARENT[6 if ":" in end.address else 4], 1)
             one.bind((end.address, end.port))
             return one
 
         listener, sender = made(acceptor), made(opener)
         listener.listen()
-        sender.connect((acceptor.address, acceptor.port))
+        if sender.connect_ex((acceptor.address, acceptor.port)):
+            return False
         receiver = stack.enter_context(listener.accept()[0])
         sender.setblocking(False)
         receiver.setblocking(False)
@@ -109,15 +112,16 @@ def data_arrives(path: Trial, opener: End, acceptor: End) -> bool:
         return received == SIZE
 
 
-def own(family: int) -> tuple[End, End]:
-    """The proxy of f1 sends to that of n1."""
+def own(path: Trial, family: int) -> tuple[End, End]:
+    """The proxy of f1 sends to that of n1, with the client's address where the description says so."""
+    client = path.spec.hops[0].intercept == "tproxy client"
     return (
-        End("f1", leg_address(1, family, 1), "proxy", 53500),
+        End("f1", leg_address(0 if client else 1, family, 1), "proxy", 53500, foreign=client),
         End("n1", leg_address(1, family, 2), "proxy", 50500),
     )
 
 
-def past(family: int) -> tuple[End, End]:
+def past(_path: Trial, family: int) -> tuple[End, End]:
     """C sends to S past f1."""
     return End("C", leg_address(0, family, 1), "root", 33000), End("S", leg_address(2, family, 2), "root", 80)
 
@@ -140,6 +144,6 @@ def all_of_it_works(path: Trial) -> bool:
             return False
         for ends, place, device in SAYS.values():
             with smaller_mtu(path, place, device, ["C", "f1"]):
-                if not data_arrives(path, *ends(family)):
+                if not data_arrives(path, *ends(path, family)):
                     return False
     return all(neighbours_are_found(path, *asks) for asks in ASKS.values())

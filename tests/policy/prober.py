@@ -24,11 +24,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Final
 
 from .network import Network, enter
 from .probe import Probe, User
+from .reference import INTERCEPT
 from .values import Addresses
 
 UIDS: Final[dict[User, int]] = {"proxy": 64901, "other": 64902, "root": 0}
@@ -37,7 +39,7 @@ RETRANSMISSION: Final = 0.95  # s; a SYN that is older may have been sent twice
 HALF_OPEN: Final = 1.5  # s; a request whose listener closed holds its 4-tuple until its first timer
 AT_ONCE: Final = 300
 _RESET: Final = struct.pack("ii", 1, 0)
-_TRANSPARENT: Final = {4: (socket.SOL_IP, 19), 6: (socket.IPPROTO_IPV6, 75)}
+TRANSPARENT: Final = {4: (socket.SOL_IP, 19), 6: (socket.IPPROTO_IPV6, 75)}
 _TOKEN: Final = struct.Struct("!I")
 
 
@@ -104,8 +106,7 @@ class _Round:
     def takes(self, index: int, probe: Probe, redirects: Redirects) -> bool:
         accepts = probe.listener
         opens = (probe.opener.place, probe.opener.address, probe.opener.port, probe.protocol)
-        ends = [(probe.dialled, probe.port), (probe.acceptor.address, probe.acceptor.port)]
-        ends += [(landing, probe.port) for servers, landing in redirects if probe.dialled in servers]
+        ends = [(probe.acceptor.address, probe.acceptor.port), *_ends(probe, redirects)]
         pair = {
             (
                 probe.protocol,
@@ -132,6 +133,12 @@ class _Round:
         self.tuples |= pair
         self.dialled[dials] = other if other[1] else taker
         return True
+
+
+def _ends(probe: Probe, redirects: Redirects) -> list[tuple[str, int]]:
+    """What it dials, and where a hop may redirect it to."""
+    landings = [landing for servers, landing in redirects if probe.dialled in servers]
+    return [(probe.dialled, probe.port), *product(landings, (probe.port, INTERCEPT))]
 
 
 def rounds(probes: Sequence[Probe], redirects: Redirects = ()) -> list[list[int]]:
@@ -253,7 +260,7 @@ class _Loop:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if foreign:
-            sock.setsockopt(*_TRANSPARENT[6 if family == socket.AF_INET6 else 4], 1)
+            sock.setsockopt(*TRANSPARENT[6 if family == socket.AF_INET6 else 4], 1)
         try:
             sock.bind((address, port))
         except OSError as error:
@@ -376,6 +383,8 @@ class _Loop:
                     if now - self.prober.half_open.get(request, -HALF_OPEN) < HALF_OPEN:
                         arrived = None
                     self.prober.half_open[request] = now
+                for end, address in product(_ends(probe, self.prober.redirects)[1:], seen_as):
+                    self.prober.half_open[*end, address, probe.opener.port] = now  # nobody looked there
             self._done(opener, Seen(False, "connected, no answer" if opener.told else "silence", arrived))
 
     def _requests(self, place: str) -> set[_Request]:

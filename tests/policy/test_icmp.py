@@ -51,7 +51,7 @@ def test_a_smaller_mtu_is_told(path: Trial, what: str, family: int) -> None:
     """F12: all of 200,000 bytes arrive."""
     ends, place, device = SAYS[what]
     with smaller_mtu(path, place, device, ["C", "f1"]):
-        assert data_arrives(path, *ends(family))
+        assert data_arrives(path, *ends(path, family))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,7 +60,7 @@ def test_without_the_rules_nothing_arrives(without: Trial, what: str, family: in
     """F12: without this the test before would prove nothing."""
     ends, place, device = SAYS[what]
     with smaller_mtu(without, place, device, ["C", "f1"]):
-        assert not data_arrives(without, *ends(family))
+        assert not data_arrives(without, *ends(without, family))
 
 
 @pytest.mark.parametrize("what", ASKS)

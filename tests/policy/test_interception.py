@@ -15,7 +15,7 @@ from .edges import FAMILIES
 from .network import Namespace
 from .paths import HopSpec, PathSpec, leg_address
 from .probe import End, Probe
-from .prober import SILENCE, Prober, as_user
+from .prober import SILENCE, TRANSPARENT, Prober, as_user
 from .reference import INTERCEPT
 from .rules import load, rules, talking, text
 from .scopes import HOST, MANAGEMENT, Scope
@@ -60,11 +60,16 @@ def arrives_at_f1(path: Trial, client: str, server: str, port: int) -> bool:
         opener = made(stack, path.network.namespaces["C"], client, 0)
         if opener.connect_ex((server, port)):
             return False
-        try:
-            stack.enter_context(listener.accept()[0])
-        except TimeoutError:
-            return False
-        return True
+        return accepts(stack, listener)
+
+
+def accepts(stack: ExitStack, listener: socket.socket) -> bool:
+    """Whether a connection waits there; it stands until the end of the stack."""
+    try:
+        stack.enter_context(listener.accept()[0])
+    except TimeoutError:
+        return False
+    return True
 
 
 def data_follows(path: Trial, family: int) -> bool:
@@ -79,8 +84,8 @@ def data_follows(path: Trial, family: int) -> bool:
         proxy = made(stack, f1, leg_address(0, family, 2), INTERCEPT)
         proxy.listen()
         control = made(stack, path.network.namespaces["C"], client, 0)
-        control.connect((server, 21))
-        stack.enter_context(proxy.accept()[0])
+        if control.connect_ex((server, 21)) or not accepts(stack, proxy):
+            return False
         control.sendall(b"PASV\r\n")
         found = [arrives_at_f1(path, client, one, DATA) for one in (server, uninvolved)]
     return [before, *found] == [False, True, False]
@@ -161,7 +166,7 @@ def test_what_is_taken_and_not_delivered_does_not_reach_the_server(family: int) 
             with f1.inside(), as_user("proxy"):
                 listener = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
             stack.enter_context(listener)
-            listener.setsockopt(*((socket.SOL_IP, 19) if family == 4 else (socket.IPPROTO_IPV6, 75)), 1)
+            listener.setsockopt(*TRANSPARENT[family], 1)
             with f1.inside():
                 listener.bind((server, DATA))
             listener.listen()

@@ -104,7 +104,8 @@ def helped_data_passes(path: Trial, family: int) -> bool:
         listener = made("S", server, HELPED)
         listener.listen()
         control = made("C", client, 30000)
-        control.connect((server, HELPED))
+        if control.connect_ex((server, HELPED)):
+            return False
         answering, _ = listener.accept()
         stack.enter_context(answering)
         data = made("C", client, 30001)
