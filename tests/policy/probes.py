@@ -472,7 +472,8 @@ class Around:
     def _undecided(self, one: Probe) -> bool:
         """Whether what becomes of it hangs on other probes, or on who really has a foreign address.
 
-        The answers go to that one, and come by the opener only where it stands on their way.
+        The answers go to that one, and come by the opener only where it stands on their way: as the first
+        host of its hop, and not from another one of it.
         """
         talks = one.dialled in self.uninvolved and one.port in self.reference.control_ports
         owners = {self.owners.get(one.opener.address), one.opener.place}
@@ -480,7 +481,11 @@ class Around:
         position = self.reference.position
         at, to = position(one.opener.place), position(one.owner or one.acceptor.place)
         owner = position(self.owners.get(one.opener.address, one.opener.place))
-        answers_stray = one.opener.foreign and not (owner < at <= to or to <= at < owner)
+        answers_stray = one.opener.foreign and (
+            not (owner < at <= to or to <= at < owner)
+            or one.opener.place != self.reference.hops[at - 1][0].name
+            or (at == to and not one.local)
+        )
         alone = one.opener.foreign and not any(
             one.opener.address in own and one.dialled in peers for own, peers in self.policy.foreign
         )

@@ -60,8 +60,6 @@ class Combination:
         # the others of each hop: none, one like the first, one with other ranges
         others = [random.choice([(), OTHERS[:1], OTHERS[1:]]) for _ in range(self.hops)]
         intercepts = self.intercepts or ("",) * self.hops
-        # which of several hosts intercepts routing decides, and the network of these tests takes the first
-        others = [() if kind else several for kind, several in zip(intercepts, others, strict=True)]
         exclusive = Scope("exclusive", random.choice(MANAGEMENT), random.choice(HOST), random.choice(FORWARD))
         return PathSpec(
             hops=tuple(
