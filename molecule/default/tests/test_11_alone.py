@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
+import re
+import select
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import snapshot
+import yaml
 from support import (
     LAB,
+    N4,
     Play,
     converge,
     fetch,
@@ -26,6 +31,7 @@ from support import (
     start_playbook,
 )
 from test_07_reboot import FILE
+from test_16_exclusive import VARIABLES as EXCLUSIVE
 from test_23_intercepted import intercepting
 
 UNPROTECTED = "No policy protects this proxy"
@@ -119,6 +125,67 @@ def test_an_account_of_somebody_elses_is_neither_taken_nor_removed() -> None:
     assert "found the account 'backup'" in message
     off("backup")
     assert ok("f1", "getent passwd backup") == before
+
+
+def test_a_group_of_somebody_elses_is_refused() -> None:
+    """Its members could steer the proxy."""
+    off()
+    ok("f1", "groupadd --system sluice; usermod --append --groups sluice backup")
+    try:
+        message = refused_run(playbook("--limit", "f1"), "f1")
+        assert "found the group 'sluice'" in message
+        assert "members backup" in message
+    finally:
+        ok("f1", "gpasswd --delete backup sluice; groupdel sluice")
+    assert snapshot.difference(snapshot.load(LAB, "checked", "f1"), snapshot.take(LAB, "f1")) == {}
+
+
+def test_a_connection_that_may_stall_under_the_first_rules_is_named() -> None:
+    """Nobody followed connections before, so nobody knows who opened it; the run goes on."""
+    off()
+    talk = "import signal, socket; s = socket.create_connection(('{}', 22), source_address=('', 50022))"
+    code = f"{talk.format(N4)}; signal.pause()"
+    ok("f1", shlex.join(["systemd-run", "--quiet", "--unit=talks", "/usr/bin/python3", "-c", code]))
+    try:
+        ok("f1", "timeout 10 sh -c 'until ss -Htn sport = :50022 | grep -q ESTAB; do sleep 0.1; done'")
+        play = converge("--limit", "f1")
+        assert re.search(
+            rf"WARNING: f1: python3 \(number \d+\) has a connection from port 50022, which the proxy is to "
+            rf"serve, to {re.escape(N4)} port 22\.",
+            play.output,
+        )
+    finally:
+        ok("f1", "systemctl stop talks")
+
+
+def test_who_is_reached_through_the_host_is_not_cut_off() -> None:
+    """`exclusive` would end what F's sshd opens for a jump, unless it is let out."""
+    ssh = ["ssh", "-F", str(LAB.ssh_config), "-o", "ControlPath=none"]
+    through = shlex.join([*ssh, "-W", f"{N4}:22", "f1"])
+    ssh += ["-o", "ProxyUseFdpass=no", "-o", f"ProxyCommand={through}"]
+    jump = subprocess.Popen([*ssh, "n1", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def goes_on() -> bool:
+        assert jump.stdin
+        assert jump.stdout
+        jump.stdin.write(b"still there\n")
+        jump.stdin.flush()
+        there, _, _ = select.select([jump.stdout], [], [], 20)
+        return bool(there) and jump.stdout.readline() == b"still there\n"
+
+    try:
+        assert goes_on()
+        before = listing("f1")
+        message = refused_run(playbook("--limit", "f1", "-e", json.dumps(EXCLUSIVE)), "f1")
+        entry = f"{{direction: out, protocol: tcp, ports: 22, networks: [{N4}]}}"
+        assert f"to {N4} port 22, expected {entry} in sluice_exclusive_host" in message
+        assert listing("f1") == before
+        out = [*EXCLUSIVE["sluice_exclusive_host"], yaml.safe_load(entry)]
+        converge("--limit", "f1", "-e", json.dumps({**EXCLUSIVE, "sluice_exclusive_host": out}))
+        assert goes_on()
+    finally:
+        jump.terminate()
+        jump.communicate()
 
 
 def test_a_power_cut_right_after_the_first_confirmation_loses_no_rules() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from support import BRIDGE, F4, F6, LAB, N4, S4, USER, converge, counters, listi
 from test_04_refused import reaches
 from test_13_verify import ENDS, lines, verify
 
-VARIABLES = {
+VARIABLES: dict[str, Any] = {
     "sluice_scope": "exclusive",
     "sluice_management": {"networks": [f"{BRIDGE}/32"]},
     "sluice_exclusive_host": [
