@@ -32,7 +32,7 @@ molecule: setup  ## the scenario default: Debian 12 hosts, newest ansible-core
 test: setup  ## all that must hold, with a sample where the whole is long (at most 20 minutes)
 	@.ci/test
 
-test-all: setup  ## the whole (at most 75 minutes; the longest tests on Debian 12 or on Debian 13)
+test-all: setup  ## the whole (some 75 minutes; the longest tests on Debian 12 or on Debian 13)
 	@.ci/test all
 
 fuzz: setup  ## atheris on the proxy's parsers and its session machine, for SECONDS (10 minutes)
